@@ -43,7 +43,8 @@ def walk(grid: Grid, cuts: frozenset[int], chunk: int) -> dict[int, tuple[Step, 
     for frame in range(grid.start(chunk), grid.stop(chunk)):
         while (steps := grid.steps(chunk, frame, {c for c in cuts if c < read_to}, read_to)) is None:
             look = grid.next_read(chunk, read_to)
-            assert 0 < len(look) <= grid.group and look.start == read_to
+            assert 0 < len(look) <= grid.group
+            assert look.start == read_to
             read_to = look.stop
         assert all(grid.first_read(chunk) <= s.frame < read_to for s in steps)
         made[frame] = steps
