@@ -1,0 +1,77 @@
+"""RAFRVSR: FRVSR (Sajjadi et al. 2018) with RAFT (Teed & Deng 2020) as its flow network and hidden features that propagate.
+
+One step takes the LR frame, the previous HR output warped by the flow and moved to LR by space-to-depth, and the
+previous step's hidden features warped by the same flow; SRNet adds its residual to the bicubic upscale.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.optical_flow import raft_small
+
+from vs_rafrvsr.models import raft
+from vs_rafrvsr.models.srnet import SRNet
+from vs_rafrvsr.models.warp import SCALE, BicubicBase, depth_to_space, space_to_depth, upsample_flow, warp
+
+
+class State(NamedTuple):
+    """What one step leaves for the next."""
+
+    hr: Tensor
+    """(B, 3, 4h, 4w) fp32, the HR output."""
+    hidden: Tensor
+    """(B, channels, h, w) in the network's dtype."""
+
+
+class RAFRVSR(nn.Module):
+    """The recurrent model. `encode` and `flow` may be batched over frames; `step` is the recurrence.
+
+    Args:
+        channels: width of SRNet.
+        blocks: residual blocks of SRNet.
+        flow_updates: RAFT's updates.
+        flow_input_scale: RAFT sees the frames upscaled by this factor (bounded by raft.MAX_AREA).
+        offset: phase of the LR samples, see BicubicBase.
+    """
+
+    def __init__(
+        self, *, channels: int, blocks: int, flow_updates: int, flow_input_scale: float, offset: float = -1.5
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.flow_updates = flow_updates
+        self.flow_input_scale = flow_input_scale
+        self.raft = raft_small(weights=None)
+        self.sr = SRNet(3 + 3 * SCALE**2 + channels, channels, blocks)
+        self.base = BicubicBase(offset)
+
+    def encode(self, frames: Tensor) -> raft.Features:
+        """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""
+        return raft.encode(self.raft, frames, self.flow_input_scale)
+
+    def flow(self, current: raft.Features, previous: raft.Features, size: tuple[int, int]) -> Tensor:
+        """Flow (B, 2, h, w) from each current frame to its previous one, in LR pixels, for frames of size (h, w)."""
+        return raft.flow(self.raft, current, previous, size, self.flow_input_scale, self.flow_updates)
+
+    def empty_state(self, lr: Tensor) -> State:
+        """The state before the first frame of a shot: zeros."""
+        batch, _, height, width = lr.shape
+        weight = self.sr.head.weight
+        return State(
+            torch.zeros(batch, 3, SCALE * height, SCALE * width, device=lr.device, dtype=torch.float32),
+            torch.zeros(batch, self.channels, height, width, device=lr.device, dtype=weight.dtype),
+        )
+
+    def step(self, lr: Tensor, state: State, flow: Tensor | None) -> State:
+        """One frame: lr (B, 3, h, w) fp32 in [0, 1]; flow (B, 2, h, w) to the state's frame, None for no motion."""
+        if flow is None:
+            hr, hidden = state
+        else:
+            hr, hidden = warp(state.hr, upsample_flow(flow)), warp(state.hidden, flow)
+        dtype = state.hidden.dtype
+        aligned = torch.cat([lr.to(dtype), space_to_depth(hr).to(dtype), hidden], 1)
+        residual, hidden = self.sr(aligned.contiguous(memory_format=torch.channels_last))
+        return State(self.base(lr) + depth_to_space(residual.float()), hidden)
