@@ -1,4 +1,4 @@
-"""RAFRVSR: FRVSR (Sajjadi et al. 2018) with RAFT (Teed & Deng 2020) as its flow network and hidden features that propagate.
+"""RAFRVSR: FRVSR (Sajjadi et al. 2018) whose flow network is RAFT (Teed & Deng 2020), with propagated hidden features.
 
 One step takes the LR frame, the previous HR output warped by the flow and moved to LR by space-to-depth, and the
 previous step's hidden features warped by the same flow; SRNet adds its residual to the bicubic upscale.

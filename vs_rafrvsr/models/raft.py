@@ -99,9 +99,10 @@ def _correlation_pyramid(current: Tensor, previous: Tensor, levels: int) -> list
 
 
 def _look_up(pyramid: list[Tensor], position: Tensor, radius: int) -> Tensor:
-    """Sample each level in a (2r+1)^2 window around `position` (B, 2, rows, columns): (B, levels*(2r+1)^2, rows, columns).
+    """Sample each level in a (2r+1)^2 window around `position` (B, 2, rows, columns).
 
-    The window runs down its columns first, as the published weights expect (RAFT's and torchvision's meshgrid).
+    Returns (B, levels * (2r+1)^2, rows, columns). The window runs down its columns first, as the published weights
+    expect (RAFT's and torchvision's meshgrid).
     """
     batch, _, rows, columns = position.shape
     offsets = torch.arange(-radius, radius + 1, device=position.device, dtype=position.dtype)
@@ -117,7 +118,7 @@ def _look_up(pyramid: list[Tensor], position: Tensor, radius: int) -> Tensor:
 
 
 def _to_frame_size(estimate: Tensor, size: tuple[int, int], working: tuple[int, int]) -> Tensor:
-    """Flow on the matching grid -> flow in pixels of the frame: to the working size as RAFT-small does, then to `size`."""
+    """Flow on the matching grid -> pixels of the frame: to the working size as RAFT-small does, then to `size`."""
     x = STRIDE * F.interpolate(estimate.float(), scale_factor=STRIDE, mode="bilinear", align_corners=True)
     x = x[:, :, : working[0], : working[1]]
     if working == size:

@@ -35,7 +35,7 @@ def upsample_flow(flow: Tensor) -> Tensor:
 
 
 def space_to_depth(hr: Tensor) -> Tensor:
-    """(B, C, 4h, 4w) -> (B, 16C, h, w): channel c*16 + dy*4 + dx is HR pixel (4y + dy, 4x + dx) (FRVSR, section 3.2)."""
+    """(B, C, 4h, 4w) -> (B, 16C, h, w): channel 16c + 4dy + dx is HR pixel (4y + dy, 4x + dx) (FRVSR, sec. 3.2)."""
     return F.pixel_unshuffle(hr, SCALE)
 
 
