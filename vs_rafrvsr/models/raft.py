@@ -51,13 +51,21 @@ def encode(net: RAFT, frames: Tensor, scale: float) -> Features:
     return Features(net.feature_encoder(x), net.context_encoder(x))
 
 
-def flow(net: RAFT, current: Features, previous: Features, size: tuple[int, int], scale: float, updates: int) -> Tensor:
+def flow(
+    net: RAFT,
+    current: Features,
+    previous: Features,
+    size: tuple[int, int],
+    scale: float,
+    updates: int,
+    max_volume: int = MAX_VOLUME,
+) -> Tensor:
     """Flow of `current` towards `previous`, (B, 2, h, w) fp32 in pixels of the frames, whose size (h, w) is given.
 
-    Large frames are matched a few pairs at a time; how many depends on the size alone.
+    Large frames are matched a few pairs at a time; how many depends on the size and on `max_volume` alone.
     """
     rows, columns = current.matching.shape[-2:]
-    pairs = max(1, MAX_VOLUME // (rows * columns) ** 2)
+    pairs = max(1, max_volume // (rows * columns) ** 2)
     parts = [
         _match(net, Features(*c), p, updates)
         for *c, p in zip(*(x.split(pairs) for x in (*current, previous.matching)), strict=True)
@@ -111,8 +119,9 @@ def _look_up(pyramid: list[Tensor], position: Tensor, radius: int) -> Tensor:
     samples = []
     for level, volume in enumerate(pyramid):
         height, width = volume.shape[-2:]
-        size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], device=position.device, dtype=position.dtype)
-        grid = (centre / 2**level + window) * (2 / size) - 1
+        x, y = (centre / 2**level + window).unbind(-1)
+        # Numbers, not a tensor of them: a copy from the host cannot be captured in a CUDA graph.
+        grid = torch.stack([x * (2 / max(width - 1, 1)), y * (2 / max(height - 1, 1))], -1) - 1
         samples.append(F.grid_sample(volume, grid, align_corners=True).view(batch, rows, columns, -1))
     return torch.cat(samples, -1).permute(0, 3, 1, 2).contiguous()
 
@@ -125,4 +134,4 @@ def _to_frame_size(estimate: Tensor, size: tuple[int, int], working: tuple[int, 
         return x
     mode = "area" if working[0] > size[0] else "bilinear"
     x = F.interpolate(x, size=size, mode=mode)
-    return x * x.new_tensor([size[1] / working[1], size[0] / working[0]])[:, None, None]
+    return torch.cat([x[:, :1] * (size[1] / working[1]), x[:, 1:] * (size[0] / working[0])], 1)
