@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_small
 
 from vs_rafrvsr.models import raft
+from vs_rafrvsr.models.registry import Stack
 from vs_rafrvsr.models.srnet import SRNet
 from vs_rafrvsr.models.warp import SCALE, BicubicBase, depth_to_space, space_to_depth, upsample_flow, warp
 
@@ -37,6 +38,8 @@ class RAFRVSR(nn.Module):
         offset: phase of the LR samples, see BicubicBase.
     """
 
+    min_size = 16
+
     def __init__(
         self, *, channels: int, blocks: int, flow_updates: int, flow_input_scale: float, offset: float = -1.5
     ) -> None:
@@ -46,6 +49,7 @@ class RAFRVSR(nn.Module):
         self.flow_input_scale = flow_input_scale
         self.raft = raft_small(weights=None)
         self.sr = SRNet(3 + 3 * SCALE**2 + channels, channels, blocks)
+        self.halo = 2 + 2 * blocks
         self.base = BicubicBase(offset)
 
     def encode(self, frames: Tensor) -> raft.Features:
@@ -65,13 +69,16 @@ class RAFRVSR(nn.Module):
             torch.zeros(batch, self.channels, height, width, device=lr.device, dtype=weight.dtype),
         )
 
-    def step(self, lr: Tensor, state: State, flow: Tensor | None) -> State:
-        """One frame: lr (B, 3, h, w) fp32 in [0, 1]; flow (B, 2, h, w) to the state's frame, None for no motion."""
+    def step(self, lr: Tensor, state: State, flow: Tensor | None, stack: Stack | None = None) -> State:
+        """One frame: lr (B, 3, h, w) fp32 in [0, 1]; flow (B, 2, h, w) to the state's frame, None for no motion.
+
+        `stack` runs SRNet another way, for example in tiles.
+        """
         if flow is None:
             hr, hidden = state
         else:
             hr, hidden = warp(state.hr, upsample_flow(flow)), warp(state.hidden, flow)
         dtype = state.hidden.dtype
         aligned = torch.cat([lr.to(dtype), space_to_depth(hr).to(dtype), hidden], 1)
-        residual, hidden = self.sr(aligned.contiguous(memory_format=torch.channels_last))
+        residual, hidden = (stack or self.sr)(aligned.contiguous(memory_format=torch.channels_last))
         return State(self.base(lr) + depth_to_space(residual.float()), hidden)

@@ -64,7 +64,8 @@ class BicubicBase(nn.Module):
     def __init__(self, offset: float = -1.5) -> None:
         super().__init__()
         rows = torch.tensor(
-            [[_catmull_rom(tap - 2 - (phase + offset) / SCALE) for tap in range(5)] for phase in range(4)]
+            [[_catmull_rom(tap - 2 - (phase + offset) / SCALE) for tap in range(5)] for phase in range(4)],
+            dtype=torch.float32,
         )
         kernel = torch.einsum("ai,bj->abij", rows, rows).reshape(16, 1, 5, 5)
         self.register_buffer("kernel", kernel / kernel.sum((2, 3), keepdim=True), persistent=False)

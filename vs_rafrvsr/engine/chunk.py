@@ -1,0 +1,187 @@
+"""One chunk of the clip on its way: what it has read, the recurrent state, and the steps towards its next output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vs_rafrvsr import scenecut
+from vs_rafrvsr.engine.runtime import Runtime
+from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
+from vs_rafrvsr.options import Options
+from vs_rafrvsr.pixels.planes import Planes, upload
+from vs_rafrvsr.schedule import Grid, Step
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceFrame:
+    """One source frame as the engine needs it."""
+
+    planes: Planes
+    """R, G, B, fp32."""
+    scene_change_prev: int | None
+    """The frame's `_SceneChangePrev`, None where it has none."""
+    scene_change_next: int | None
+    """The frame's `_SceneChangeNext`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A model made ready: everything a step needs that does not change."""
+
+    model: RecurrentModel
+    runtime: Runtime
+    grid: Grid
+    size: tuple[int, int]
+    """(h, w) of the source."""
+    stack: Stack | None
+    """The convolution stack in tiles, None for whole frames."""
+    options: Options
+
+
+@dataclass(slots=True)
+class _Read:
+    """One source frame that has been read and may still be stepped through."""
+
+    lr: Tensor
+    """(1, 3, h, w) fp32 on the device, as it came."""
+    features: Features
+    flow: Tensor | None
+    """(1, 2, h, w) to the frame before, None for the first frame read."""
+
+
+@dataclass(eq=False)
+class Chunk:
+    """The cursor of one chunk: `read` takes source frames, `advance` makes outputs; both only move forward.
+
+    `holes` are frames that could not be had. Each ends a shot, is never stepped through and makes no output.
+    """
+
+    index: int
+    network: Network
+    holes: set[int]
+    position: int = field(init=False)
+    """The next frame to step to."""
+    read_to: int = field(init=False)
+    """One past the last frame read."""
+
+    def __post_init__(self) -> None:
+        grid = self.network.grid
+        self.position = grid.start(self.index)
+        self.read_to = grid.first_read(self.index)
+        self._cuts: set[int] = set()
+        self._reads: dict[int, _Read] = {}
+        self._state: State | None = None
+        self._last_thumbnail: Tensor | None = None
+        self._last_next: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every output of the chunk has been made."""
+        return self.position >= self.network.grid.stop(self.index)
+
+    def wanted(self) -> range:
+        """The source frames to read next."""
+        return self.network.grid.next_read(self.index, self.read_to)
+
+    @torch.inference_mode()
+    def read(self, frames: Mapping[int, SourceFrame]) -> None:
+        """Take the frames that `wanted` names (holes left out): find the cuts, encode, estimate flow, all batched."""
+        net, look = self.network, self.wanted()
+        lr = upload([frames[n].planes if n in frames else None for n in look], net.size, net.runtime.device)
+        nominal = lr.clamp(0, 1)
+        self._find_cuts(look, frames, nominal)
+        features = net.model.encode(nominal)
+        before = self._reads[look.start - 1].features if look.start - 1 in self._reads else None
+        flows = self._flow_back(features, before)
+        for i, n in enumerate(look):
+            alone = slice(i, i + 1)
+            self._reads[n] = _Read(lr[alone], _select(features, alone), flows[i])
+        self.read_to = look.stop
+
+    def _flow_back(self, features: Features, before: Features | None) -> list[Tensor | None]:
+        """Flow of each frame to the one before it; None for the first frame of all."""
+        known = features if before is None else _join([before, features])
+        if len(known[0]) == 1:
+            return [None]
+        flow = self.network.model.flow(_select(known, slice(1, None)), _select(known, slice(-1)), self.network.size)
+        return [*([None] if before is None else []), *torch.split(flow, 1)]
+
+    def _find_cuts(self, look: range, frames: Mapping[int, SourceFrame], nominal: Tensor) -> None:
+        """Note every cut in `look` that its frame and the one before tell (DESIGN: scene cuts)."""
+        options = self.network.options
+        scores: list[float | None] = [None] * len(look)
+        if options.scenecut in ("auto", "detect"):
+            thumbnails = scenecut.thumbnails(nominal)
+            first = thumbnails[:1] if self._last_thumbnail is None else self._last_thumbnail
+            scores = list(scenecut.scores(torch.cat([first, thumbnails[:-1]]), thumbnails).tolist())
+            self._last_thumbnail = thumbnails[-1:]
+        for n, score in zip(look, scores, strict=True):
+            frame = frames.get(n)
+            if frame is None:
+                self._cuts |= {n, n + 1}
+                self._last_next = None
+                continue
+            if scenecut.decide(
+                options.scenecut, frame.scene_change_prev, self._last_next, score, options.scenecut_threshold
+            ):
+                self._cuts.add(n)
+            self._last_next = frame.scene_change_next
+
+    @torch.inference_mode()
+    def advance(self) -> tuple[int, Tensor, bool] | None:
+        """Make the next output: its frame number, pixels (3, 4h, 4w) fp32, and whether a shot begins with it.
+
+        None when frames must be read first. A warm-up frame counts as an output; the caller drops it.
+        """
+        grid, n = self.network.grid, self.position
+        while n in self.holes and n < self.read_to:
+            n += 1
+        self.position = n
+        if self.finished:
+            return None
+        steps = grid.steps(self.index, n, self._cuts, self.read_to)
+        if steps is None:
+            return None
+        ahead = self._flow_ahead([step for step in steps if step.previous is not None and step.previous > step.frame])
+        for step in steps:
+            self._step(step, ahead.get(step.frame))
+        self.position = n + 1
+        for old in [t for t in self._reads if t < n]:
+            del self._reads[old]
+        return n, self._output(n), grid.is_reset(n, self._cuts)
+
+    def _flow_ahead(self, steps: list[Step]) -> dict[int, Tensor]:
+        """Flow of each step's frame to the frame after it, for the lead-in, in one batch."""
+        if not steps:
+            return {}
+        current = _join([self._reads[step.frame].features for step in steps])
+        following = _join([self._reads[step.frame + 1].features for step in steps])
+        flows = self.network.model.flow(current, following, self.network.size)
+        return {step.frame: flow for step, flow in zip(steps, torch.split(flows, 1), strict=True)}
+
+    def _step(self, step: Step, ahead: Tensor | None) -> None:
+        net, read = self.network, self._reads[step.frame]
+        lr = read.lr.clamp(0, 1)
+        if step.previous is None or self._state is None:
+            self._state = net.model.step(lr, net.model.empty_state(lr), None, net.stack)
+        else:
+            self._state = net.model.step(lr, self._state, ahead if ahead is not None else read.flow, net.stack)
+
+    def _output(self, n: int) -> Tensor:
+        """The HR frame; what lies outside the nominal range goes past the network, through the bicubic base alone."""
+        assert self._state is not None
+        lr = self._reads[n].lr
+        excess: Tensor = self.network.model.base(lr - lr.clamp(0, 1))
+        return (self._state.hr + excess)[0]
+
+
+def _select(features: Features, where: slice) -> Features:
+    return features._make(f[where] for f in features)
+
+
+def _join(parts: list[Features]) -> Features:
+    return parts[0]._make(torch.cat(same) for same in zip(*parts, strict=True))

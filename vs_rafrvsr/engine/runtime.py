@@ -1,0 +1,119 @@
+"""Where and how the network runs: device, precision, stream, and numbers that no neighbour's setting can change."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vs_rafrvsr.errors import DeviceError
+from vs_rafrvsr.options import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """One filter's device and precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+    """Of the convolution stack; flow and images are fp32."""
+    stream: torch.cuda.Stream | None
+    """None on the CPU."""
+
+    @classmethod
+    def choose(cls, options: Options) -> Runtime:
+        """What the options mean on this machine.
+
+        Raises:
+            DeviceError: no such device, or it cannot do that precision.
+        """
+        device = _device(options.device)
+        if device.type == "cpu" and options.precision == "fp16":
+            raise DeviceError("precision='fp16' needs a CUDA device, and this filter runs on the CPU; use 'auto'")
+        half = device.type == "cuda" and options.precision != "fp32"
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        return cls(device=device, dtype=torch.float16 if half else torch.float32, stream=stream)
+
+    def total_memory(self) -> int:
+        """Bytes of the device's memory, free or not, so that what follows from it is fixed."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        import psutil
+
+        return int(psutil.virtual_memory().total)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Make this thread run on the device and stream, without gradients, under fixed numeric settings."""
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(_fixed_numerics())
+            if self.stream is not None:
+                stack.enter_context(torch.cuda.device(self.device))
+                stack.enter_context(torch.cuda.stream(self.stream))
+            yield
+
+
+def _device(name: str) -> torch.device:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = "cuda:0" if count else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not count:
+        raise DeviceError(
+            f"device={name!r} was asked for, but PyTorch sees no CUDA device; use device='cpu', "
+            "or run `python -m vs_rafrvsr doctor` to see why"
+        )
+    index = int(name.partition(":")[2] or 0)
+    if index >= count:
+        raise DeviceError(f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}")
+    return torch.device("cuda", index)
+
+
+_cudnn: Any = torch.backends.cudnn
+_mkldnn: Any = torch.backends.mkldnn
+_SETTINGS: tuple[tuple[Any, str, object], ...] = (
+    (_cudnn, "enabled", True),
+    (_cudnn, "benchmark", False),
+    (_cudnn, "deterministic", True),
+    (_cudnn.conv, "fp32_precision", "ieee"),
+    (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+    (_mkldnn.conv, "fp32_precision", "ieee"),
+    (_mkldnn.matmul, "fp32_precision", "ieee"),
+)
+"""Settings that change results and that PyTorch keeps for the whole process."""
+
+_settings_lock = threading.Lock()
+_settings_users = 0
+_settings_before: list[object] = []
+
+
+@contextmanager
+def _fixed_numerics() -> Iterator[None]:
+    """Hold _SETTINGS at our values while any filter computes; afterwards they are what they were.
+
+    Counted, because filters overlap in time: the first one in sets, the last one out restores.
+    """
+    global _settings_users
+    with _settings_lock:
+        if _settings_users == 0:
+            _settings_before[:] = [getattr(owner, name) for owner, name, _ in _SETTINGS]
+            _set([value for *_, value in _SETTINGS])
+        _settings_users += 1
+    try:
+        yield
+    finally:
+        with _settings_lock:
+            _settings_users -= 1
+            if _settings_users == 0:
+                _set(_settings_before)
+
+
+def _set(values: list[object]) -> None:
+    for (owner, name, _), value in zip(_SETTINGS, values, strict=True):
+        setattr(owner, name, value)

@@ -1,0 +1,118 @@
+"""The models that users can name. A new model is a weights file and a row here; a new architecture is a file and a row.
+
+Importing this loads no torch: `Models()` and the command line list rows without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vs_rafrvsr import weights
+from vs_rafrvsr.errors import OptionError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ARCHITECTURES = {"rafrvsr": ("vs_rafrvsr.models.rafrvsr", "RAFRVSR")}
+"""Architecture -> (module, class)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRow:
+    """One model that ships with the package."""
+
+    name: str
+    file: str
+    summary: str
+
+    @property
+    def path(self) -> Path:
+        """Where its weights lie."""
+        return weights.FOLDER / self.file
+
+
+MODELS = {
+    row.name: row
+    for row in (
+        ModelRow(
+            name="rafrvsr",
+            file="rafrvsr.safetensors",
+            summary="clean sources (bicubic): sharpens noise and compression artefacts as if they were detail",
+        ),
+    )
+}
+
+
+class RecurrentModel(Protocol):
+    """What the engine asks of a model: an nn.Module on one device.
+
+    Frames are RGB in [0, 1], fp32, (B, 3, h, w) with h, w >= min_size. Features are a named tuple of tensors, batch
+    first; the state is a tuple whose `hr` is the HR output (1, 3, 4h, 4w), fp32. Nothing is kept on the module.
+    """
+
+    min_size: int
+    sr: nn.Module
+    """The convolution stack, (1, C, h, w) -> residual and hidden features, translation invariant but for its border."""
+    halo: int
+    """LR pixels around a pixel that the stack's output depends on."""
+    base: nn.Module
+    """The upscale that the network corrects, linear: (B, C, h, w) -> (B, C, 4h, 4w)."""
+
+    def encode(self, frames: Tensor) -> Features:
+        """Features of frames, for `flow`."""
+
+    def flow(self, current: Features, previous: Features, size: tuple[int, int]) -> Tensor:
+        """Flow (B, 2, h, w) from each current frame to its previous one, in LR pixels."""
+
+    def empty_state(self, lr: Tensor) -> State:
+        """The state before the first frame of a shot."""
+
+    def step(self, lr: Tensor, state: State, flow: Tensor | None, stack: Stack | None = None) -> State:
+        """The next state. `flow` leads to the state's frame (None: no motion); `stack` runs `sr` another way."""
+
+
+class State(Protocol):
+    """What one step leaves for the next."""
+
+    @property
+    def hr(self) -> Tensor:
+        """The HR output, (1, 3, 4h, 4w), fp32."""
+
+
+type Features = Any
+type Stack = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
+    """A model with its weights, fp32, on the CPU, in evaluation mode.
+
+    Args:
+        name: a key of MODELS.
+        file: weights to use instead of the row's.
+        flow_updates: RAFT's iterations instead of the configuration's.
+
+    Raises:
+        OptionError: no such model.
+        WeightsError: the file is missing, damaged, or does not fit.
+    """
+    import torch
+
+    if name not in MODELS:
+        raise OptionError(f"model={name!r} is unknown; use one of {', '.join(map(repr, MODELS))}")
+    path = Path(file) if file is not None else MODELS[name].path
+    header, tensors = weights.load(path)
+    if header.architecture not in ARCHITECTURES:
+        raise WeightsError(f"weights file {path} is for {header.architecture!r}, which this version does not know")
+    module, cls = ARCHITECTURES[header.architecture]
+    config = header.config if flow_updates is None else header.config | {"flow_updates": flow_updates}
+    try:
+        with torch.device("cpu"):
+            model: nn.Module = getattr(import_module(module), cls)(**config)
+        model.float().load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
+    except (TypeError, RuntimeError) as error:
+        raise WeightsError(f"weights file {path} does not fit its own configuration ({error})") from error
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,1 @@
+"""Pixels between VapourSynth's plane memory and the network's tensors."""

@@ -1,0 +1,1 @@
+"""The door to VapourSynth: the only package that knows its C API."""

@@ -1,0 +1,93 @@
+/* The plugin's native part: it registers the functions, finds Python, and hands every call to vs_rafrvsr.plugin.filter.
+   cffi puts the declarations of the extern "Python" functions in front of this text. */
+#include <VapourSynth4.h>
+#ifdef _WIN32
+#include <windows.h>
+#else
+#include <dlfcn.h>
+#endif
+
+static void rafrvsr_call(int function, const VSMap *in, VSMap *out, VSCore *core, const VSAPI *vsapi);
+static const VSFrame *rafrvsr_get_frame(int n, int reason, void *data, void **frame_data, VSFrameContext *ctx,
+                                        VSCore *core, const VSAPI *vsapi);
+static void rafrvsr_free(void *data, VSCore *core, const VSAPI *vsapi);
+
+enum { UPSCALE, VERSION, MODELS };
+
+/* Set by vs_rafrvsr.plugin.filter in the copy of this library that it has imported. */
+static int rafrvsr_ready = 0;
+
+/* A host may have no Python at all. Asking the loader comes first: touching a Python symbol there would kill the host. */
+static int python_runs(void) {
+    int (*is_initialized)(void);
+#ifdef _WIN32
+    HMODULE python = GetModuleHandleW(L"python3.dll");
+    is_initialized = python ? (int (*)(void))GetProcAddress(python, "Py_IsInitialized") : NULL;
+#else
+    is_initialized = (int (*)(void))dlsym(RTLD_DEFAULT, "Py_IsInitialized");
+#endif
+    return is_initialized && is_initialized();
+}
+
+static void set_import_error(VSMap *out, const VSAPI *vsapi) {
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *text = error ? PyUnicode_FromFormat(
+        "Upscale: the package vs_rafrvsr could not be imported in this Python: %S. "
+        "Run `python -m vs_rafrvsr doctor` with the same Python to see what is missing.", error) : NULL;
+    const char *message = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
+    vsapi->mapSetError(out, message ? message : "Upscale: the package vs_rafrvsr could not be imported");
+    Py_XDECREF(text);
+    Py_XDECREF(error);
+    PyErr_Clear();
+}
+
+static int import_filter(VSMap *out, const VSAPI *vsapi) {
+    PyGILState_STATE gil = PyGILState_Ensure();
+    PyObject *module = PyImport_ImportModule("vs_rafrvsr.plugin.filter");
+    if (!module)
+        set_import_error(out, vsapi);
+    else if (!rafrvsr_ready)
+        vsapi->mapSetError(out, "Upscale: this library is a second copy of the plugin. Remove it: the one inside the "
+                                "Python package vapoursynth (folder plugins) is found by itself.");
+    Py_XDECREF(module);
+    PyGILState_Release(gil);
+    return module && rafrvsr_ready;
+}
+
+static void VS_CC enter_call(const VSMap *in, VSMap *out, void *function, VSCore *core, const VSAPI *vsapi) {
+    if (!python_runs())
+        vsapi->mapSetError(out, "Upscale: this program runs no Python, and the filter is written in it. "
+                                "Use vspipe, a previewer or Python from an environment that has vapoursynth-rafrvsr.");
+    else if (import_filter(out, vsapi))
+        rafrvsr_call((int)(intptr_t)function, in, out, core, vsapi);
+}
+
+static const VSFrame *VS_CC enter_get_frame(int n, int reason, void *data, void **frame_data, VSFrameContext *ctx,
+                                            VSCore *core, const VSAPI *vsapi) {
+    if (python_runs())
+        return rafrvsr_get_frame(n, reason, data, frame_data, ctx, core, vsapi);
+    vsapi->setFilterError("Upscale: Python has been shut down", ctx);
+    return NULL;
+}
+
+static void VS_CC enter_free(void *data, VSCore *core, const VSAPI *vsapi) {
+    if (python_runs())
+        rafrvsr_free(data, core, vsapi);
+}
+
+/* Python passes these to createVideoFilter2. As variables, not functions, they need no wrapper of cffi's, whose
+   reference to Py_None would keep the library from loading in a host without Python. */
+static const VSFilterGetFrame rafrvsr_enter_get_frame = enter_get_frame;
+static const VSFilterFree rafrvsr_enter_free = enter_free;
+
+VS_EXTERNAL_API(void) VapourSynthPluginInit2(VSPlugin *plugin, const VSPLUGINAPI *vspapi) {
+    vspapi->configPlugin("org.vapoursynth.rafrvsr", "rafrvsr", "RAFRVSR: x4 recurrent video super-resolution",
+                         VS_MAKE_VERSION(0, 1), VAPOURSYNTH_API_VERSION, 0, plugin);
+    vspapi->registerFunction("Upscale",
+                             "clip:vnode;model:data:opt;weights:data:opt;device:data:opt;precision:data:opt;"
+                             "tile:int[]:opt;scenecut:data:opt;scenecut_threshold:float:opt;leadin:int:opt;"
+                             "chunk:int:opt;warmup:int:opt;flow_updates:int:opt;",
+                             "clip:vnode;", enter_call, (void *)(intptr_t)UPSCALE, plugin);
+    vspapi->registerFunction("Version", "", "version:data;", enter_call, (void *)(intptr_t)VERSION, plugin);
+    vspapi->registerFunction("Models", "", "name:data[];", enter_call, (void *)(intptr_t)MODELS, plugin);
+}

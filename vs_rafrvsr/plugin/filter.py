@@ -1,0 +1,108 @@
+"""The filter behind core.rafrvsr: what the C door calls. Every error is caught here, once, and becomes VapourSynth's.
+
+clip -> resize -> Recurrence (RGBS, x4) -> resize, per frame's colour -> Finish (properties put back)
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from vs_rafrvsr import __version__
+from vs_rafrvsr.errors import RafrvsrError
+from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, lib
+from vs_rafrvsr.plugin.nodes import Filter, upscale
+
+_alive: dict[int, tuple[Any, Filter]] = {}
+"""Handles must be kept by Python as long as VapourSynth holds their pointers."""
+
+
+def _describe(error: Exception) -> str:
+    """The message for users; for an error that is not ours, with the place where it happened."""
+    if isinstance(error, RafrvsrError):
+        return f"Upscale: {error}"
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"Upscale: unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}); "
+        "please report it with your script and the output of `python -m vs_rafrvsr doctor`"
+    )
+
+
+def _call_upscale(arguments: Map, out: Map, host: Host) -> None:
+    node = upscale(arguments, host, _register)
+    host.api.mapConsumeNode(out, b"clip", node, lib.maReplace)
+
+
+def _call_version(arguments: Map, out: Map, host: Host) -> None:
+    del arguments
+    _set_text(out, b"version", __version__, host)
+
+
+def _call_models(arguments: Map, out: Map, host: Host) -> None:
+    del arguments
+    for name in MODELS:
+        _set_text(out, b"name", name, host)
+
+
+def _set_text(out: Map, key: bytes, text: str, host: Host) -> None:
+    host.api.mapSetData(out, key, text.encode(), -1, lib.dtUtf8, lib.maAppend)
+
+
+_CALLS: dict[int, Callable[[Map, Map, Host], None]] = {
+    lib.UPSCALE: _call_upscale,
+    lib.VERSION: _call_version,
+    lib.MODELS: _call_models,
+}
+
+
+def _register(instance: Filter) -> Any:  # noqa: ANN401  (a cffi pointer)
+    handle = ffi.new_handle(instance)
+    _alive[id(instance)] = (handle, instance)
+    return handle
+
+
+@ffi.def_extern()
+def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: object) -> None:
+    """A call of core.rafrvsr.<function>."""
+    host = Host(core, vsapi)
+    try:
+        _CALLS[function](arguments, out, host)
+    except Exception as error:  # the border: nothing may pass into C
+        host.api.mapSetError(out, _describe(error).encode())
+
+
+@ffi.def_extern()
+def rafrvsr_get_frame(
+    n: int,
+    reason: int,
+    data: object,
+    frame_data: Any,  # noqa: ANN401  (a cffi pointer)
+    context: object,
+    core: object,
+    vsapi: object,
+) -> Frame:
+    """VapourSynth's getFrame for both kinds of node."""
+    host = Host(core, vsapi)
+    instance: Filter = ffi.from_handle(data)
+    try:
+        return instance.get_frame(n, reason, frame_data, context, host)
+    except Exception as error:  # the border: nothing may pass into C
+        host.api.setFilterError(_describe(error).encode(), context)
+        return ffi.NULL
+
+
+@ffi.def_extern()
+def rafrvsr_free(data: object, core: object, vsapi: object) -> None:
+    """VapourSynth is done with a node."""
+    instance: Filter = ffi.from_handle(data)
+    try:
+        instance.free(Host(core, vsapi))
+    except Exception:  # the border: nothing may pass into C
+        traceback.print_exc()
+    finally:
+        del _alive[id(instance)]
+
+
+lib.rafrvsr_ready = 1
