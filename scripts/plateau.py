@@ -1,0 +1,129 @@
+#!/usr/bin/env python
+"""Run the plateau experiments: one baseline, one change at a time, equal seconds of training, validation over time.
+
+    scripts/plateau.py scripts/recipes/plateau.toml --packs PACK... --flow-weights FILE --seconds 170 --out DIR
+
+Start one process per GPU with the same --out: each takes the next run that none has claimed. Results: OUT/NAME.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.prepare import Prepared, Shape, prepare
+from vs_rafrvsr.training.recipe import Recipe, change
+
+PROBE = 30
+"""Steps that measure the speed; the run's length in steps follows from it."""
+VALIDATIONS = 6
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--packs", type=Path, nargs="+", required=True)
+    parser.add_argument("--flow-weights", required=True, help="safetensors with raft.* tensors")
+    parser.add_argument("--seconds", type=float, default=170.0, help="training time of one run")
+    parser.add_argument("--until", type=float, default=float("inf"), help="start no run after so many seconds in all")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
+    parser.add_argument("--runs", nargs="+", help="only these")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rehearse", action="store_true", help="a few tiny clips and small nets")
+    args = parser.parse_args()
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    started = time.monotonic()
+    table = tomllib.loads(args.table.read_text())
+    baseline = {"flow": {"weights": args.flow_weights}, **table["baseline"]}
+    if args.rehearse:
+        baseline |= {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}}
+    recipe = change(Recipe(name="baseline"), baseline)
+    shape = Shape(limit=6, area=96) if args.rehearse else Shape()
+    if args.rehearse:
+        recipe = change(recipe, {"data": {"stills_clips": 6}})
+    device = torch.device(args.device)
+    prepared = prepare(args.packs, recipe, make_net(recipe, device), device, args.cache, shape)
+    counts = f"{len(prepared.train)} training, {len(prepared.real)} + {len(prepared.camera)} validation clips"
+    print(f"[{time.monotonic() - started:6.1f}] prepared: {counts}", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in claims(args.out, args.runs or list(table["runs"])):
+        if time.monotonic() - started > args.until:
+            (args.out / f"{name}.claim").unlink()
+            break
+        changes = table["runs"][name]
+        run(change(recipe, {"name": name, **changes}), changes, prepared, device, args, started)
+
+
+def claims(out: Path, names: list[str]) -> Iterator[str]:
+    """Names that no other process works on or has done."""
+    for name in names:
+        try:
+            os.close(os.open(out / f"{name}.claim", os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            continue
+        yield name
+
+
+def run(
+    recipe: Recipe,
+    changes: dict[str, Any],
+    prepared: Prepared,
+    device: torch.device,
+    args: argparse.Namespace,
+    started: float,
+) -> None:
+    """One run; a failure is printed and leaves the others alone."""
+    trainer = Trainer(recipe, prepared, device, args.out / recipe.name)
+    try:
+        trainer.advance(PROBE)
+        steps = max(PROBE + VALIDATIONS, round(args.seconds * PROBE / trainer.seconds))
+        trainer.recipe = dataclasses.replace(
+            recipe, steps=steps, validate_every=-(-steps // VALIDATIONS), checkpoint_every=steps
+        )
+        for row in trainer.run():
+            if "real_settled" in row:
+                print(f"[{time.monotonic() - started:6.1f}] {recipe.name:14} {line(row)}", flush=True)
+    except (DivergedError, RuntimeError) as error:
+        print(f"[{time.monotonic() - started:6.1f}] {recipe.name}: FAILED {str(error)[:400]}", flush=True)
+    scored = [row for row in trainer.history if "real_settled" in row]
+    result = {
+        "name": recipe.name,
+        "change": changes,
+        "recipe": dataclasses.asdict(trainer.recipe),
+        "parameters": sum(p.numel() for n, p in trainer.net.named_parameters() if not n.startswith("raft.")),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "torch": torch.__version__,
+        "validation": scored,
+        "final": scored[-1] if scored else None,
+    }
+    (args.out / f"{recipe.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    save_file(trainer.export(), args.out / f"{recipe.name}.safetensors")
+
+
+def line(row: dict[str, float]) -> str:
+    """One validation, for the log."""
+    scores = " ".join(
+        f"{kind} {row[f'{kind}_settled']:.3f} (frame 0 {row[f'{kind}_first']:.3f})"
+        for kind in ("real", "camera")
+        if f"{kind}_settled" in row
+    )
+    speed = f"{row['seconds']:5.0f} s step {row['step']:6.0f} {row['steps_per_second']:5.1f}/s"
+    return f"{speed} loss {row['loss']:.5f} {scores} skipped {row['skipped']:.0f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""Readers: video packs, Vimeo-90K, folders of frames, stills. Each yields `Source`s and names what it had to skip."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vs_rafrvsr.models.warp import SCALE
+
+Frames = NDArray[np.uint8]
+IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+VALIDATION_SHARE = 10
+"""About one source in this many is kept for validation."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One clip or still in host memory."""
+
+    name: str
+    group: str
+    """What it was cut from: validation is split by it, because clips of one origin look alike."""
+    hr: Frames
+    """(n, 3, H, W) RGB, sides divisible by 8; n = 1 for a still."""
+    lr: Frames | None = None
+    """(n, 3, H/4, W/4), where the data set brings its own."""
+
+
+@dataclass
+class Reading:
+    """What a reader found."""
+
+    sources: list[Source] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Name -> why."""
+
+    def checked(self, where: Path) -> Reading:
+        """Itself; an empty set is an error that says why."""
+        if not self.sources:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(self.skipped.items())[:3]) or "nothing found"
+            raise DataError(f"{where}: no usable clip ({reasons})")
+        return self
+
+    def summary(self) -> str:
+        """One line for a log."""
+        first = next(iter(self.skipped.items()), None)
+        return f"{len(self.sources)} read, {len(self.skipped)} skipped" + (
+            f", first {first[0]}: {first[1]}" if first else ""
+        )
+
+
+class DataError(RuntimeError):
+    """A data set that cannot be used."""
+
+
+class SkipError(ValueError):
+    """One clip that cannot be used; its text is the reason."""
+
+
+def is_validation(group: str) -> bool:
+    """Whether a source is kept for validation: by a hash of its name, so that the split never moves."""
+    return int(hashlib.sha256(f"7:{group}".encode()).hexdigest(), 16) % VALIDATION_SHARE == 0
+
+
+def read_pack(folder: Path, shortest: int = 12, limit: int | None = None) -> Reading:
+    """Clips of a pack: `index.json` lists {file, src: "group:path"}, the files are videos."""
+
+    def clip(entry: dict[str, Any]) -> Source:
+        frames = read_video(folder / entry["file"])
+        if len(frames) < shortest:
+            raise SkipError(f"{len(frames)} frames, {shortest} needed")
+        return Source(entry["file"], entry["src"].split(":")[0], frames)
+
+    return _read(_index(folder / "index.json")[:limit], clip, lambda entry: str(entry["file"])).checked(folder)
+
+
+def read_stills(folder: Path, smallest: int = 320, limit: int | None = None) -> Reading:
+    """Stills of a pack, listed in `stills.json` as {file, src}. A pack without stills is not an error."""
+
+    def still(entry: dict[str, Any]) -> Source:
+        frames = read_image(folder / entry["file"])[None]
+        if min(frames.shape[-2:]) < smallest:
+            raise SkipError(f"{frames.shape[-1]}x{frames.shape[-2]}, {smallest} needed")
+        return Source(entry["file"], entry["src"].split(":")[0], frames)
+
+    return _read(_index(folder / "stills.json")[:limit], still, lambda entry: str(entry["file"]))
+
+
+def read_folders(root: Path, shortest: int = 7, lr_root: Path | None = None) -> Reading:
+    """Folders of frames, one clip each, in name order; `lr_root` may hold a folder of LR frames under the same name."""
+
+    def clip(folder: Path) -> Source:
+        return _clip_of(
+            folder.name, folder.name, _images(folder), _images(lr_root / folder.name) if lr_root else None, shortest
+        )
+
+    return _read(sorted(p for p in root.iterdir() if p.is_dir()), clip, lambda folder: folder.name).checked(root)
+
+
+def read_vimeo(root: Path, names: Sequence[str]) -> Reading:
+    """Vimeo-90K clips of 7 frames by name ("00001/0266"; see `vimeo_list`), in either published layout.
+
+    `sequences/NAME/im1.png` (septuplets), or `target/NAME` with `low_resolution/NAME` (the super-resolution test set).
+    """
+    truth, small = root / "sequences", None
+    if not truth.is_dir():
+        truth, small = root / "target", root / "low_resolution"
+
+    def clip(name: str) -> Source:
+        lr = [small / name / f"im{i}.png" for i in range(1, 8)] if small and small.is_dir() else None
+        return _clip_of(name, name.split("/")[0], [truth / name / f"im{i}.png" for i in range(1, 8)], lr, 7)
+
+    return _read(names, clip, str).checked(root)
+
+
+def vimeo_list(path: Path, subset: int | None = None, seed: int = 0) -> list[str]:
+    """The names in `sep_trainlist.txt` or `sep_testlist.txt`, or a random `subset` of them (originally 2,500)."""
+    names = path.read_text().split()
+    if subset is None:
+        return names
+    if subset > len(names):
+        raise DataError(f"{path}: {len(names)} clips listed, a subset of {subset} asked for")
+    chosen = np.random.default_rng(seed).choice(len(names), subset, replace=False)
+    return [names[i] for i in sorted(chosen)]
+
+
+def read_image(path: Path) -> Frames:
+    """(3, H, W) RGB uint8, sides cut to multiples of 8."""
+    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
+    if image is None:
+        raise SkipError("unreadable image" if path.is_file() else f"no file {path.name}")
+    return _planes(image[None])[0]
+
+
+def read_video(path: Path) -> Frames:
+    """(n, 3, H, W) RGB uint8, sides cut to multiples of 8."""
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while True:
+        fine, frame = capture.read()
+        if not fine:
+            break
+        frames.append(frame)
+    capture.release()
+    if not frames:
+        raise SkipError("unreadable video" if path.is_file() else "no such file")
+    return _planes(np.stack(frames))
+
+
+def _planes(bgr: NDArray[Any]) -> Frames:
+    height, width = (side // 8 * 8 for side in bgr.shape[1:3])
+    return np.ascontiguousarray(bgr[:, :height, :width, ::-1].transpose(0, 3, 1, 2), dtype=np.uint8)
+
+
+def _index(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries: list[dict[str, Any]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{path}: not found; a pack has index.json and stills.json beside its files") from None
+    return entries
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
+
+
+def _clip_of(name: str, group: str, files: Sequence[Path], lr_files: Sequence[Path] | None, shortest: int) -> Source:
+    if len(files) < shortest:
+        raise SkipError(f"{len(files)} frames, {shortest} needed")
+    hr = _stack(files)
+    lr = None if lr_files is None else _stack(lr_files)
+    if lr is not None and (
+        len(lr) != len(hr) or any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True))
+    ):
+        raise SkipError(f"LR {lr.shape} does not match truth {hr.shape}: a quarter of its size is needed")
+    return Source(name, group, hr, lr)
+
+
+def _stack(files: Sequence[Path]) -> Frames:
+    frames = [read_image(path) for path in files]
+    if len({frame.shape for frame in frames}) > 1:
+        raise SkipError("frames of different sizes")
+    return np.stack(frames)
+
+
+def _read[T](entries: Iterable[T], read: Callable[[T], Source], name: Callable[[T], str]) -> Reading:
+    """Read in threads (OpenCV drops the GIL), in the order given."""
+
+    def attempt(entry: T) -> tuple[str, Source | str]:
+        try:
+            return name(entry), read(entry)
+        except SkipError as reason:
+            return name(entry), str(reason)
+
+    reading = Reading()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for label, result in pool.map(attempt, entries):
+            if isinstance(result, str):
+                reading.skipped[label] = result
+            else:
+                reading.sources.append(result)
+    return reading

@@ -1,0 +1,46 @@
+"""Degradations that make the low-resolution frame from the truth, each by its published name.
+
+`PHASE` says where a kind's LR samples lie: LR pixel i on HR pixel 4i - offset, as `models.warp.BicubicBase` reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vs_rafrvsr.models.warp import SCALE
+
+BD_SIGMA = 1.6
+BD_RADIUS = 6
+
+
+def bicubic(hr: Tensor) -> Tensor:
+    """BI: antialiased bicubic x1/4, a = -0.5, MATLAB's `imresize`. (N, 3, H, W) in [0, 1] -> (N, 3, H/4, W/4)."""
+    return F.interpolate(hr, scale_factor=1 / SCALE, mode="bicubic", antialias=True, align_corners=False)
+
+
+def blur_down(hr: Tensor) -> Tensor:
+    """BD: Gaussian blur of sigma 1.6 (13x13, reflected border), then every 4th pixel from pixel 0.
+
+    (N, 3, H, W) in [0, 1] -> (N, 3, H/4, W/4).
+    """
+    taps = torch.arange(-BD_RADIUS, BD_RADIUS + 1, dtype=torch.float64)
+    line = torch.exp(-(taps**2) / (2 * BD_SIGMA**2))
+    line = (line / line.sum()).to(hr)
+    count, channels, height, width = hr.shape
+    padded = F.pad(hr.reshape(count * channels, 1, height, width), (BD_RADIUS,) * 4, mode="reflect")
+    blurred = F.conv2d(padded, torch.outer(line, line)[None, None], stride=SCALE)
+    return blurred.reshape(count, channels, height // SCALE, width // SCALE)
+
+
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {"bi": bicubic, "bd": blur_down}
+PHASE = {"bi": -1.5, "bd": 0.0}
+
+
+def degrade(hr: Tensor, kind: str, batch: int = 16) -> Tensor:
+    """Truth frames (N, 3, H, W) uint8, sides divisible by 4 -> LR frames (N, 3, H/4, W/4) uint8, rounded."""
+    small = [KINDS[kind](frames.float() / 255) for frames in hr.split(batch)]
+    return torch.cat([(x.clamp(0, 1) * 255).round().to(torch.uint8) for x in small])

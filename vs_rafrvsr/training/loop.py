@@ -1,0 +1,289 @@
+"""The training loop: one recurrent step unrolled over a clip, forward, backward and update in one CUDA graph."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vs_rafrvsr.models import raft
+from vs_rafrvsr.training import checkpoint, losses
+from vs_rafrvsr.training.degrade import PHASE
+from vs_rafrvsr.training.optimiser import Group, Optimiser
+from vs_rafrvsr.training.pool import PLAN, Batch, Pool
+from vs_rafrvsr.training.prepare import Prepared
+from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.validate import Score, validate
+from vs_rafrvsr.training.variants import Motion, VariantNet, initialise
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
+JOINT_VOLUME = 2**31
+"""Entries of RAFT's correlation volumes that a joint step may hold: training crops are small."""
+MOST_SKIPPED = 0.05
+"""Share of steps since the last report whose gradient may overflow before the run stops."""
+
+
+class DivergedError(RuntimeError):
+    """Too many steps without a finite gradient; the last checkpoint is whole."""
+
+
+def make_net(recipe: Recipe, device: torch.device) -> VariantNet:
+    """The recipe's network, initialised from its seed and from its start weights."""
+    torch.manual_seed(recipe.seed)
+    net = VariantNet(
+        recipe.model,
+        offset=PHASE[recipe.data.degradation],
+        flow_updates=recipe.flow.updates,
+        flow_input_scale=recipe.flow.scale,
+    )
+    initialise(net)
+    own = net.state_dict()
+    for file, prefix in ((recipe.flow.weights, "raft."), (recipe.start, "")):
+        found = load_file(file) if file else {}
+        own |= {k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape}
+    net.load_state_dict(own)
+    return net.to(device)
+
+
+class Unroll:
+    """The network over a clip.
+
+    Args:
+        net: the network.
+        joint_updates: RAFT's updates, run here on the LR frames; None takes the flow given.
+        precision: of the convolutions.
+    """
+
+    def __init__(self, net: VariantNet, joint_updates: int | None, precision: torch.dtype | None) -> None:
+        self.net, self.joint_updates, self.precision = net, joint_updates, precision
+
+    def __call__(self, lr: Tensor, flow: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
+        net = self.net
+        if self.joint_updates is not None:
+            flow = self._raft(lr, self.joint_updates)
+        keep = lr.new_ones(len(lr)) if keep is None else keep
+        frames, used = [], [flow[:, 0]]
+        with self._autocast(lr.device):
+            state = net.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
+            frames.append(state.hr)
+            for t in range(1, lr.shape[1]):
+                used.append(net.refined(lr[:, t], lr[:, t - 1], flow[:, t]))
+                state = net.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep))
+                frames.append(state.hr)
+        return torch.stack(frames, 1), torch.stack(used, 1)
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
+
+    def _raft(self, lr: Tensor, updates: int) -> Tensor:
+        """Flow of every frame to the one before, (B, T, 2, h, w) fp32; 0 for frame 0."""
+        batch, count = lr.shape[:2]
+        features = self.net.encode(lr.flatten(0, 1))
+        pairs = [x.unflatten(0, (batch, count)) for x in features]
+        current, previous = (
+            type(features)(*(x[:, part].flatten(0, 1) for x in pairs)) for part in (slice(1, None), slice(None, -1))
+        )
+        size = (lr.shape[-2], lr.shape[-1])
+        found = raft.flow(self.net.raft, current, previous, size, self.net.flow_input_scale, updates, JOINT_VOLUME)
+        return torch.cat([found.new_zeros(batch, 1, 2, *size), found.unflatten(0, (batch, count - 1))], 1)
+
+
+class Trainer:
+    """One run of a recipe over prepared clips; its whole state goes into a checkpoint and back."""
+
+    def __init__(self, recipe: Recipe, prepared: Prepared, device: torch.device, out: Path) -> None:
+        self.recipe, self.prepared, self.device, self.out = recipe, prepared, device, out
+        self.net = make_net(recipe, device)
+        joint = recipe.flow.joint_updates if recipe.flow.joint else None
+        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision])
+        self.pool = Pool(
+            prepared.train,
+            frames=recipe.frames,
+            crop=recipe.crop,
+            phase=PHASE[recipe.data.degradation],
+            camera_weight=recipe.data.stills_weight,
+        )
+        self.rng = np.random.default_rng(recipe.seed)
+        self.optimiser = self._optimiser()
+        weights = dataclasses.asdict(recipe.losses)
+        weights.pop("ramp")
+        self.weights = {name: value for name, value in weights.items() if value}
+        self.terms = {name: losses.TERMS[name] for name in self.weights}
+        self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
+        self.step = 0
+        self.seconds = 0.0
+        self.plan = torch.zeros(recipe.batch, len(PLAN), dtype=torch.int64, device=device)
+        self.rate = torch.zeros((), device=device)
+        self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
+        self.history: list[dict[str, float]] = []
+        self._advance: Callable[[], None] | None = None
+
+    def _optimiser(self) -> Optimiser:
+        recipe = self.recipe
+        flow: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        for name, parameter in self.net.named_parameters():
+            (flow if name.startswith("raft.") else rest).append(parameter)
+        if not recipe.flow.joint:
+            for parameter in flow:
+                parameter.requires_grad_(False)
+        groups = [Group(rest, 1.0)] + ([Group(flow, recipe.flow.rate)] if recipe.flow.joint else [])
+        body = [p for p in self.net.sr.body.parameters() if p.dim() == 4]
+        return Optimiser(
+            groups,
+            betas=recipe.betas,
+            clip=recipe.clip,
+            ema=recipe.ema,
+            scaled=recipe.precision == "fp16",
+            muon=body if recipe.optimiser == "muon" else (),
+        )
+
+    def _body(self) -> None:
+        """Everything of a step that runs on the device."""
+        batch: Batch = self.pool.cut(self.plan)
+        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
+        parts = losses.total(losses.Clip(frames, batch.hr, batch.lr, flow), self.terms, self.weights, self.by_frame)
+        self.optimiser.backward(parts["loss"])
+        self.optimiser.step(self.rate)
+        for name, value in parts.items():
+            self.sums[name] += value.detach()
+
+    def _capture(self) -> Callable[[], None]:
+        """The step as one CUDA graph; weights and counters are as before. On the CPU the step itself."""
+        if self.device.type != "cuda":
+            return self._body
+        held = {name: tensor.clone() for name, tensor in self.optimiser.state().items()}
+        self._fill_plan(np.random.default_rng(0))
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self._body()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._body()
+        self.optimiser.load(held)
+        for value in self.sums.values():
+            value.zero_()
+        return graph.replay
+
+    def _fill_plan(self, rng: np.random.Generator) -> None:
+        blank = self.recipe.model.previous_dropout
+        self.plan.copy_(torch.from_numpy(self.pool.draw(rng, self.recipe.batch, blank)))
+
+    def schedule(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then a cosine down to final_rate of it."""
+        recipe = self.recipe
+        cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / recipe.steps))
+        return recipe.rate * min(1.0, (step + 1) / recipe.warm_up) * max(recipe.final_rate, cosine)
+
+    def advance(self, steps: int) -> None:
+        """Take some steps without reporting."""
+        if self._advance is None:
+            self._advance = self._capture()
+        start = time.perf_counter()
+        for _ in range(steps):
+            self._fill_plan(self.rng)
+            self.rate.fill_(self.schedule(self.step))
+            self._advance()
+            self.step += 1
+            if self.step % 10 == 0:
+                self._wait()
+        self._wait()
+        self.seconds += time.perf_counter() - start
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train to the recipe's last step; yields a row at every report, scores in it where validation was due."""
+        recipe = self.recipe
+        skipped, seconds = float(self.optimiser.skipped), self.seconds
+        while self.step < recipe.steps:
+            steps = min(recipe.report_every - self.step % recipe.report_every, recipe.steps - self.step)
+            self.advance(steps)
+            now = float(self.optimiser.skipped)
+            row = {
+                "step": float(self.step),
+                "seconds": self.seconds,
+                "steps_per_second": steps / (self.seconds - seconds),
+            }
+            row |= {name: float(value) / steps for name, value in self.sums.items()}
+            row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
+            for value in self.sums.values():
+                value.zero_()
+            if now - skipped > max(MOST_SKIPPED * steps, 4):
+                raise DivergedError(
+                    f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; "
+                    f"resume from the last checkpoint with a lower rate"
+                )
+            skipped, seconds = now, self.seconds
+            last = self.step >= recipe.steps
+            if last or self.step % recipe.validate_every < steps:
+                row |= {
+                    f"{kind}_{name}": value for kind, score in self.scores().items() for name, value in score.items()
+                }
+            self.history.append(row)
+            self._append(row)
+            if last or self.step % recipe.checkpoint_every < steps:
+                self.save()
+            yield row
+
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Validation of the averaged weights, in fp32, on real and camera clips."""
+        unroll = Unroll(self.net, self.unroll.joint_updates, None)
+        with self.optimiser.averaged():
+            found: dict[str, Score] = {
+                kind: validate(lambda lr, flow: unroll(lr, flow)[0], clips)
+                for kind, clips in (("real", self.prepared.real), ("camera", self.prepared.camera))
+                if clips
+            }
+        return {kind: score._asdict() for kind, score in found.items()}
+
+    def save(self) -> None:
+        """Write the checkpoint: weights, moments, average, step and the generator's state."""
+        record = {
+            "recipe": dataclasses.asdict(self.recipe),
+            "step": self.step,
+            "seconds": self.seconds,
+            "rng": self.rng.bit_generator.state,
+        }
+        checkpoint.save(self.out / "checkpoint", self.optimiser.state(), record)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in `out`, exactly."""
+        tensors, record = checkpoint.load(self.out / "checkpoint")
+        self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
+        self.step, self.seconds = record["step"], record["seconds"]
+        self.rng.bit_generator.state = record["rng"]
+
+    def export(self) -> dict[str, Tensor]:
+        """The averaged weights under the model's names, fp16, with RAFT's."""
+        with self.optimiser.averaged():
+            return {name: t.detach().half().cpu().contiguous() for name, t in self.net.state_dict().items()}
+
+    def _append(self, row: dict[str, float]) -> None:
+        """One line of curves.csv; validation columns stay empty between validations."""
+        scores = [f"{kind}_{name}" for kind in ("real", "camera") for name in Score._fields]
+        columns = ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
+        self.out.mkdir(parents=True, exist_ok=True)
+        file = self.out / "curves.csv"
+        fresh = not file.exists()
+        with file.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, columns)
+            if fresh:
+                writer.writeheader()
+            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)

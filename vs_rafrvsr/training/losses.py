@@ -1,0 +1,153 @@
+"""Loss terms over a clip, and their weighted sum.
+
+Every term takes a `Clip` and returns one number per frame, (T,), averaged over batch, channels and pixels; frame 0 has
+no flow, so flow terms give 0 there. The sum is averaged over frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+import torchvision
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from vs_rafrvsr.models.warp import SCALE, warp
+
+CHARBONNIER_EPSILON = 1e-3
+
+
+class Clip(NamedTuple):
+    """A batch of clips as the losses see it: images fp32, RGB, truth in [0, 1]."""
+
+    output: Tensor
+    """(B, T, 3, 4h, 4w), the network's frames, not clamped."""
+    truth: Tensor
+    """(B, T, 3, 4h, 4w)."""
+    lr: Tensor
+    """(B, T, 3, h, w)."""
+    flow: Tensor
+    """(B, T, 2, h, w) from frame t to t - 1, in LR pixels; frame 0's is unused."""
+
+
+Term = Callable[[Clip], Tensor]
+
+
+def per_frame(x: Tensor) -> Tensor:
+    """(B, T, ...) -> (T,), the mean over everything else."""
+    return x.transpose(0, 1).flatten(1).mean(1)
+
+
+def mse(clip: Clip) -> Tensor:
+    """(output - truth)^2: the original project's per-pixel term and FRVSR's (arXiv 1801.04590, section 3.3)."""
+    return per_frame((clip.output - clip.truth) ** 2)
+
+
+def charbonnier(clip: Clip) -> Tensor:
+    """sqrt((output - truth)^2 + epsilon^2), epsilon = 1e-3 (Charbonnier et al. 1994; Lai et al. 2017)."""
+    return per_frame(((clip.output - clip.truth) ** 2 + CHARBONNIER_EPSILON**2).sqrt())
+
+
+def total_variation(clip: Clip) -> Tensor:
+    """sqrt(dx^2 + dy^2) of the output, forward differences on the pixels that have both (Rudin, Osher, Fatemi 1992).
+
+    The original project sums over pixels; the mean keeps a weight valid for any crop. A gradient of exactly 0 has no
+    derivative, hence the 1e-12 under the root.
+    """
+    dx = clip.output[..., :-1, 1:] - clip.output[..., :-1, :-1]
+    dy = clip.output[..., 1:, :-1] - clip.output[..., :-1, :-1]
+    return per_frame((dx**2 + dy**2 + 1e-12).sqrt())
+
+
+def flow_lr(clip: Clip) -> Tensor:
+    """(warp(lr[t-1], flow[t]) - lr[t])^2 (FRVSR, arXiv 1801.04590, section 3.3)."""
+    return _warp_error(clip.lr, clip)
+
+
+def flow_original(clip: Clip) -> Tensor:
+    """(warp(small(output[t-1]), flow[t]) - lr[t])^2: the original project's flow term.
+
+    Its prediction, warped by the flow, against the current ground-truth LR frame; `small` takes 4x4 means.
+    """
+    return _warp_error(F.avg_pool2d(clip.output.flatten(0, 1), SCALE).view(clip.lr.shape), clip)
+
+
+def _warp_error(frames: Tensor, clip: Clip) -> Tensor:
+    """Squared error of each of `frames` (B, T, 3, h, w), warped to its successor's place, against that LR frame."""
+    moved = warp(frames[:, :-1].flatten(0, 1), clip.flow[:, 1:].flatten(0, 1))
+    return F.pad(per_frame((moved.view_as(clip.lr[:, 1:]) - clip.lr[:, 1:]) ** 2), (1, 0))
+
+
+class Perceptual(nn.Module):
+    """Squared difference of a feature network's responses (Johnson et al. 2016), its layers weighted alike.
+
+    Args:
+        network: any torchvision classifier with `features`, by name (`vgg19`, `squeezenet1_1`, ...); never AlexNet,
+            whose LPIPS judges the result.
+        layers: indices into `features` whose outputs are compared.
+        weights: a safetensors file in torchvision's names; torchvision's own weights when None.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: str = "vgg19", layers: tuple[int, ...] = (35,), weights: Path | None = None) -> None:
+        super().__init__()
+        if network == "alexnet":
+            raise ValueError("perceptual network 'alexnet': it judges (LPIPS), so it must not teach; try 'vgg19'")
+        model = torchvision.models.get_model(network, weights="DEFAULT" if weights is None else None)
+        self.features = model.features[: max(layers) + 1]
+        if weights is not None:
+            held = load_file(weights)
+            names = self.features.state_dict()
+            self.features.load_state_dict({name: held[f"features.{name}"] for name in names})
+        self.layers = layers
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+        self.requires_grad_(False).eval()
+
+    def responses(self, frames: Tensor) -> list[Tensor]:
+        """Frames (N, 3, H, W) in [0, 1] -> the chosen layers' outputs."""
+        x, kept = (frames - self.mean) / self.std, []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in self.layers:
+                kept.append(x)
+        return kept
+
+    def forward(self, clip: Clip) -> Tensor:
+        """One number per frame, (T,)."""
+        with torch.no_grad():
+            wanted = self.responses(clip.truth.flatten(0, 1))
+        got = self.responses(clip.output.flatten(0, 1))
+        shape = clip.output.shape[:2]
+        errors = [
+            per_frame(((a.float() - b.float()) ** 2).unflatten(0, shape)) for a, b in zip(got, wanted, strict=True)
+        ]
+        return torch.stack(errors).mean(0)
+
+
+TERMS: dict[str, Term] = {
+    "mse": mse,
+    "charbonnier": charbonnier,
+    "total_variation": total_variation,
+    "flow": flow_lr,
+    "flow_original": flow_original,
+}
+
+
+def frame_weights(frames: int, ramp: float) -> Tensor:
+    """Weights (T,) of mean 1 that rise linearly: the last frame counts 1 + ramp times the first."""
+    weights = 1 + ramp * torch.linspace(0, 1, frames)
+    return weights / weights.mean()
+
+
+def total(clip: Clip, terms: Mapping[str, Term], weights: Mapping[str, float], by_frame: Tensor) -> dict[str, Tensor]:
+    """Each term's mean over the clip's frames, weighted by_frame (T,), and as `loss` the weighted sum of terms."""
+    parts = {name: (term(clip) * by_frame).mean() for name, term in terms.items()}
+    loss = sum((weights[name] * part for name, part in parts.items()), torch.zeros((), device=clip.output.device))
+    return {"loss": loss, **parts}

@@ -1,0 +1,162 @@
+"""A recipe: everything that a training run depends on, read from TOML, with overrides from the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from vs_rafrvsr.training.variants import Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What the pool is made of."""
+
+    degradation: str = "bi"
+    """A key of `degrade.KINDS`."""
+    stills_weight: float = 0.5
+    """How often a camera clip made from a still is drawn, against a real clip of the same detail."""
+    stills_step: tuple[float, float] = (1.0, 1.25)
+    """Range of the camera's sampling step in pixels of the still: below 1 the clips are soft."""
+    stills_clips: int = 180
+    """Camera clips to make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flow:
+    """The flow network's part."""
+
+    joint: bool = False
+    """RAFT inside the step and trained; otherwise frozen, its flow of whole clips computed once."""
+    rate: float = 0.1
+    """Joint training: RAFT's learning rate over the network's."""
+    updates: int = 4
+    """RAFT's updates for frozen flow; within 0.01 dB of 12."""
+    joint_updates: int = 2
+    """RAFT's updates inside a joint step."""
+    weights: str = ""
+    """A safetensors file whose `raft.*` tensors RAFT starts from."""
+    scale: float = 2.0
+    """RAFT sees frames enlarged by this factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Weights of `losses.TERMS`; a term at 0 is not computed."""
+
+    charbonnier: float = 1.0
+    mse: float = 0.0
+    perceptual: float = 0.0
+    total_variation: float = 0.0
+    flow: float = 0.0
+    flow_original: float = 0.0
+    ramp: float = 0.0
+    """Frame t of T weighs 1 + ramp * t / (T - 1), the weights scaled to mean 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One run."""
+
+    name: str
+    seed: int = 0
+    steps: int = 20_000
+    batch: int = 16
+    frames: int = 10
+    crop: int = 64
+    """Side of a square crop in LR pixels."""
+    rate: float = 8e-4
+    final_rate: float = 0.01
+    """The cosine ends at this fraction of `rate`."""
+    warm_up: int = 200
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    clip: float = 0.5
+    """The gradient's norm is clipped to this."""
+    ema: float = 0.999
+    optimiser: Literal["adam", "muon"] = "adam"
+    precision: Literal["bf16", "fp16", "fp32"] = "bf16"
+    """Of the convolutions; coordinates, images and sums are fp32 always."""
+    start: str = ""
+    """A safetensors file of weights to start from; tensors whose name or shape the model lacks are left."""
+    report_every: int = 50
+    validate_every: int = 1000
+    checkpoint_every: int = 2000
+    model: Variant = field(default_factory=Variant)
+    data: Data = field(default_factory=Data)
+    flow: Flow = field(default_factory=Flow)
+    losses: Losses = field(default_factory=Losses)
+
+
+class RecipeError(ValueError):
+    """A recipe or an override that cannot be read: names the key and what is allowed."""
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe; `overrides` are `key=value` with dotted keys and TOML values, such as `model.channels=128`."""
+    table: dict[str, Any] = {"name": path.stem, **tomllib.loads(path.read_text())}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise RecipeError(f"override {override!r}: write key=value")
+        *tables, last = key.split(".")
+        inner = table
+        for name in tables:
+            inner = inner.setdefault(name, {})
+        inner[last] = _value(value)
+    return build(Recipe, table)
+
+
+def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """The recipe with some keys changed, tables given as tables."""
+    merged = dataclasses.asdict(recipe)
+    for key, value in changes.items():
+        merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
+    return build(Recipe, merged)
+
+
+def _value(text: str) -> Any:  # noqa: ANN401  (whatever TOML says)
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def build[T](kind: type[T], table: Mapping[str, Any], where: str = "") -> T:
+    """A frozen dataclass from a table: unknown keys and wrong types are errors that say what is allowed."""
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in table.items():
+        if key not in hints:
+            near = difflib.get_close_matches(key, hints, n=1)
+            advice = f"did you mean {where}{near[0]}?" if near else f"one of {', '.join(sorted(hints))}"
+            raise RecipeError(f"unknown key {where}{key}: {advice}")
+        values[key] = _check(hints[key], value, where + key)
+    return kind(**values)
+
+
+def _check(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401  (types as values)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"{key} is a table, not {value!r}")
+        return build(hint, value, f"{key}.")
+    origin = getattr(hint, "__origin__", hint)
+    if origin is Literal:
+        if value not in hint.__args__:
+            raise RecipeError(f"{key} = {value!r}: one of {', '.join(map(repr, hint.__args__))}")
+        return value
+    if origin is tuple:
+        parts = hint.__args__
+        if not isinstance(value, list | tuple) or len(value) != len(parts):
+            raise RecipeError(f"{key} = {value!r}: a list of {len(parts)}")
+        return tuple(_check(part, x, key) for part, x in zip(parts, value, strict=True))
+    if origin is float and type(value) is int:
+        return float(value)
+    if type(value) is not origin:
+        raise RecipeError(f"{key} = {value!r}: expected {origin.__name__}")
+    return value

@@ -1,0 +1,57 @@
+"""Validation: PSNR of whole clips, and how much of it comes from time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vs_rafrvsr.training.pool import PoolClip
+
+SETTLED = 8
+"""From this frame on the quality no longer rises: a recurrence takes about 4 frames to settle."""
+AT_ONCE = 8
+"""Clips of one shape that are run together."""
+STUDIO_LUMA = (65.481, 128.553, 24.966)
+"""BT.601 studio luma of R, G, B in [0, 1], in 8-bit steps without the offset of 16: MATLAB's rgb2ycbcr."""
+
+Unroll = Callable[[Tensor, Tensor], Tensor]
+"""(lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w)) -> (B, T, 3, 4h, 4w)."""
+
+
+class Score(NamedTuple):
+    """Means over clips, in dB of PSNR-Y, no border cropped, output rounded to 8 bits."""
+
+    all: float
+    settled: float
+    """Frames SETTLED and later."""
+    first: float
+    """Frame 0: no past, the single-frame quality."""
+
+
+@torch.no_grad()
+def validate(unroll: Unroll, clips: Sequence[PoolClip]) -> Score:
+    """Run every clip from an empty state and score it."""
+    by_shape: dict[tuple[int, ...], list[PoolClip]] = {}
+    for clip in clips:
+        by_shape.setdefault(tuple(clip.lr.shape), []).append(clip)
+    rows = []
+    for alike in by_shape.values():
+        for start in range(0, len(alike), AT_ONCE):
+            part = alike[start : start + AT_ONCE]
+            lr = torch.stack([c.lr for c in part]).float() / 255
+            outputs = unroll(lr, torch.stack([c.flow[:, :2] for c in part]).float())
+            for clip, output in zip(part, outputs, strict=True):
+                curve = psnr_y(output, clip.hr)
+                rows.append(torch.stack([curve.mean(), curve[SETTLED:].mean(), curve[0]]))
+    return Score(*torch.stack(rows).mean(0).tolist())
+
+
+def psnr_y(output: Tensor, truth: Tensor) -> Tensor:
+    """PSNR on Y of each frame, (n,): output (n, 3, H, W) in [0, 1], truth uint8 of the same size."""
+    weights = torch.tensor(STUDIO_LUMA, device=output.device)[:, None, None]
+    rounded = (output.clamp(0, 1) * 255).round()
+    errors = ((rounded - truth.float()) / 255 * weights).sum(1)
+    return 10 * torch.log10(255**2 / (errors**2).mean((1, 2)).clamp(min=1e-10))

@@ -1,0 +1,156 @@
+"""Architectures of the plateau experiments: RAFRVSR with parts changed one at a time.
+
+The default `Variant` computes exactly `models.RAFRVSR`, with the same parameter names, so its weights load there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
+from vs_rafrvsr.models.srnet import SRNet
+from vs_rafrvsr.models.warp import SCALE, depth_to_space, space_to_depth, upsample_flow, warp
+
+DETAIL_GAIN = 8.0
+"""Detail over the bicubic base has a standard deviation of about 0.03; the network's other inputs of about 0.25."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What the network is given and how it is built."""
+
+    channels: int = 64
+    blocks: int = 10
+    previous: Literal["output", "detail", "none"] = "output"
+    """The previous HR output, warped: as it is; less the current frame's bicubic base, times DETAIL_GAIN; left out."""
+    previous_dropout: float = 0.0
+    """Share of training clips in which the previous output is blanked, so that the hidden path must carry."""
+    previous_lr: bool = False
+    """Also the previous LR frame, warped: where it differs from the current one, alignment failed."""
+    phase: bool = False
+    """Also the flow's fractional part: how the bilinear fetch blurred what was warped."""
+    fetch: Literal["bilinear", "nearest"] = "bilinear"
+    """How the hidden features are warped."""
+    hidden: Literal["body", "conv"] = "body"
+    """What is handed on: the body's output, or a convolution of it with ReLU (RRN, Isobe et al. 2020)."""
+    tail: int = 0
+    """Convolutions with ReLU before the tail's last one."""
+    refine: int = 0
+    """Channels of the flow refinement at LR size; 0 for none."""
+
+
+class Motion(NamedTuple):
+    """What one step knows of the frame before, beside the state."""
+
+    flow: Tensor
+    """(B, 2, h, w) in LR pixels."""
+    lr: Tensor
+    """(B, 3, h, w), the previous LR frame."""
+    keep: Tensor
+    """(B,), 0 where the previous output is to be blanked."""
+
+
+class Refine(nn.Module):
+    """A small correction of the flow from both frames: RAFT-small's flow has an eighth of its input's resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(8, channels, 5, padding=2)
+        self.b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.c = nn.Conv2d(channels, 2, 3, padding=1)
+        nn.init.zeros_(self.c.weight)
+        nn.init.zeros_(self.c.bias)  # type: ignore[arg-type]  # a convolution's bias may be None
+
+    def forward(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
+        """Frames (B, 3, h, w) in [0, 1] and flow (B, 2, h, w) fp32 in LR pixels -> flow of the same shape, fp32."""
+        seen = torch.cat([lr, warp(previous, flow) - lr, flow / 8], 1)
+        x = F.relu(self.b(F.relu(self.a(seen))))
+        return flow + self.c(x).float()
+
+
+class Tail(nn.Sequential):
+    """`depth` convolutions with ReLU, then the one to 48 channels."""
+
+    def __init__(self, channels: int, depth: int) -> None:
+        layers: list[nn.Module] = []
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
+        super().__init__(*layers, nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1))
+
+
+class VariantNet(RAFRVSR):
+    """The recurrent model with a `Variant`'s changes."""
+
+    def __init__(self, variant: Variant, *, offset: float, flow_updates: int, flow_input_scale: float) -> None:
+        super().__init__(
+            channels=variant.channels,
+            blocks=variant.blocks,
+            flow_updates=flow_updates,
+            flow_input_scale=flow_input_scale,
+            offset=offset,
+        )
+        self.variant = variant
+        inputs = 3 + 3 * SCALE**2 * (variant.previous != "none") + variant.channels
+        inputs += 3 * variant.previous_lr + 2 * variant.phase
+        self.sr = SRNet(inputs, variant.channels, variant.blocks)
+        if variant.tail:
+            self.sr.tail = Tail(variant.channels, variant.tail)  # type: ignore[assignment]
+        self.hidden = nn.Conv2d(variant.channels, variant.channels, 3, padding=1) if variant.hidden == "conv" else None
+        self.refine = Refine(variant.refine) if variant.refine else None
+
+    def refined(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
+        """The flow that the step uses, from RAFT's."""
+        return flow if self.refine is None else self.refine(lr, previous, flow)
+
+    def advance(self, lr: Tensor, state: State, motion: Motion | None) -> State:
+        """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""
+        variant, base, dtype = self.variant, self.base(lr), state.hidden.dtype
+        batch, _, height, width = lr.shape
+        inputs = [lr.to(dtype)]
+        if variant.previous != "none":
+            inputs.append(self._previous(state.hr, base, motion).to(dtype))
+        if motion is None:
+            inputs.append(state.hidden)
+        elif variant.fetch == "nearest":
+            inputs.append(warp(state.hidden, _to_nearest(motion.flow)))
+        else:
+            inputs.append(warp(state.hidden, motion.flow))
+        if variant.previous_lr:
+            inputs.append((lr if motion is None else warp(motion.lr, motion.flow)).to(dtype))
+        if variant.phase:
+            blank = lr.new_zeros(batch, 2, height, width, dtype=dtype)
+            inputs.append(blank if motion is None else (motion.flow - motion.flow.round()).to(dtype))
+        residual, hidden = self.sr(torch.cat(inputs, 1).contiguous(memory_format=torch.channels_last))
+        if self.hidden is not None:
+            hidden = F.relu(self.hidden(hidden))
+        return State(base + depth_to_space(residual.float()), hidden)
+
+    def _previous(self, hr: Tensor, base: Tensor, motion: Motion | None) -> Tensor:
+        if motion is None:
+            return space_to_depth(torch.zeros_like(base))
+        warped = warp(hr, upsample_flow(motion.flow))
+        if self.variant.previous == "detail":
+            warped = (warped - base) * DETAIL_GAIN
+        return space_to_depth(warped * motion.keep[:, None, None, None])
+
+
+def _to_nearest(flow: Tensor) -> Tensor:
+    """Flow to whole pixels, so that a bilinear fetch takes one pixel unchanged; gradients pass as if unrounded."""
+    return flow + (flow.round() - flow).detach()
+
+
+@torch.no_grad()
+def initialise(net: VariantNet) -> None:
+    """He initialisation of the body, a block's second convolution at a tenth, so that blocks start near identity."""
+    for name, parameter in net.sr.body.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.kaiming_normal_(parameter)
+            if ".b." in name:
+                parameter.mul_(0.1)
