@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from vs_rafrvsr import scenecut
-from vs_rafrvsr.engine.runtime import Runtime
-from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
-from vs_rafrvsr.options import Options
+from vs_rafrvsr.engine.network import Network
+from vs_rafrvsr.models.registry import Features, State
 from vs_rafrvsr.pixels.planes import Planes, upload
-from vs_rafrvsr.schedule import Grid, Step
+from vs_rafrvsr.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,20 +25,6 @@ class SourceFrame:
     """The frame's `_SceneChangePrev`, None where it has none."""
     scene_change_next: int | None
     """The frame's `_SceneChangeNext`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """A model made ready: everything a step needs that does not change."""
-
-    model: RecurrentModel
-    runtime: Runtime
-    grid: Grid
-    size: tuple[int, int]
-    """(h, w) of the source."""
-    stack: Stack | None
-    """The convolution stack in tiles, None for whole frames."""
-    options: Options
 
 
 @dataclass(slots=True)
@@ -87,7 +72,6 @@ class Chunk:
         """The source frames to read next."""
         return self.network.grid.next_read(self.index, self.read_to)
 
-    @torch.inference_mode()
     def read(self, frames: Mapping[int, SourceFrame]) -> None:
         """Take the frames that `wanted` names (holes left out): find the cuts, encode, estimate flow, all batched."""
         net, look = self.network, self.wanted()
@@ -113,6 +97,7 @@ class Chunk:
     def _find_cuts(self, look: range, frames: Mapping[int, SourceFrame], nominal: Tensor) -> None:
         """Note every cut in `look` that its frame and the one before tell (DESIGN: scene cuts)."""
         options = self.network.options
+        threshold = scenecut.THRESHOLD if options.scenecut_threshold is None else options.scenecut_threshold
         scores: list[float | None] = [None] * len(look)
         if options.scenecut in ("auto", "detect"):
             thumbnails = scenecut.thumbnails(nominal)
@@ -125,13 +110,10 @@ class Chunk:
                 self._cuts |= {n, n + 1}
                 self._last_next = None
                 continue
-            if scenecut.decide(
-                options.scenecut, frame.scene_change_prev, self._last_next, score, options.scenecut_threshold
-            ):
+            if scenecut.decide(options.scenecut, frame.scene_change_prev, self._last_next, score, threshold):
                 self._cuts.add(n)
             self._last_next = frame.scene_change_next
 
-    @torch.inference_mode()
     def advance(self) -> tuple[int, Tensor, bool] | None:
         """Make the next output: its frame number, pixels (3, 4h, 4w) fp32, and whether a shot begins with it.
 

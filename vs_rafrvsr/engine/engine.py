@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import cast
-from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vs_rafrvsr.engine import tiles
-from vs_rafrvsr.engine.chunk import Chunk, Network, SourceFrame
-from vs_rafrvsr.engine.runtime import Runtime
-from vs_rafrvsr.errors import ClipError, DeviceError
-from vs_rafrvsr.models import registry
-from vs_rafrvsr.models.registry import RecurrentModel
-from vs_rafrvsr.options import Options
+from vs_rafrvsr.engine.chunk import Chunk, SourceFrame
+from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.pixels.planes import download
-from vs_rafrvsr.schedule import Grid
 
 KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
@@ -30,9 +23,6 @@ RUN_AHEAD = 16
 
 JUST_PASSED = 2
 """Of the outputs that a seek passes on its way, only as many are kept: an HR frame is as large as 16 of the source."""
-
-COPIES = 4
-"""HR frames that live at once for one output: the state before and after, the network's residual, the output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +49,8 @@ class _Course:
     chunk: Chunk
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
+    broken: bool = False
+    """An error left its state half-way: whoever waits takes another course."""
 
 
 @dataclass(eq=False)
@@ -76,29 +68,10 @@ class Engine:
 
     A request opens a ticket and looks: a look returns the output, or the source frames to bring with `feed` before the
     next look. A ticket holds its chunk, which only moves forward, so every look comes closer.
-
-    Raises:
-        OptionError, WeightsError, DeviceError, ClipError: see each.
     """
 
-    def __init__(self, options: Options, frames: int, size: tuple[int, int]) -> None:
-        self.runtime = Runtime.choose(options)
-        grid = Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin)
-        with self.runtime.entered():
-            model = _shared_model(options, self.runtime)
-        _check_size(model, size, self.runtime)
-        tile = tuple(
-            side or chosen for side, chosen in zip(options.tile, _default_tile(model, size, self.runtime), strict=True)
-        )
-        whole = tile[0] >= size[1] and tile[1] >= size[0]
-        self.network = Network(
-            model=model,
-            runtime=self.runtime,
-            grid=grid,
-            size=size,
-            stack=None if whole else tiles.TiledStack(model.sr, model.halo, (tile[0], tile[1])),
-            options=options,
-        )
+    def __init__(self, network: Network) -> None:
+        self.network, self.runtime = network, network.runtime
         self._compute = threading.Lock()  # held while a chunk moves
         self._book = threading.Lock()  # held for moments, also inside _compute; guards what follows
         self._courses: list[_Course] = []  # least recently used first
@@ -124,15 +97,16 @@ class Engine:
         with self._compute, self.runtime.entered():
             if n in self._holes:
                 return range(n, n + 1)
-            if n not in ticket.course.outputs and ticket.course.chunk.position > n:
-                self._rebind(ticket)  # it was passed before this ticket was opened, or was a hole then
-            chunk = ticket.course.chunk
-            while n not in ticket.course.outputs:
-                made = chunk.advance()
-                if made is None:
-                    return chunk.wanted()
-                self._keep(ticket, *made)
-            return ticket.course.outputs[n]
+            if ticket.course.broken or (n not in ticket.course.outputs and ticket.course.chunk.position > n):
+                self._rebind(ticket)  # passed before this ticket was opened, or a hole then
+            course = ticket.course
+            with self._breaking(course):
+                while n not in course.outputs:
+                    made = course.chunk.advance()
+                    if made is None:
+                        return course.chunk.wanted()
+                    self._keep(ticket, *made)
+            return course.outputs[n]
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
@@ -143,8 +117,9 @@ class Engine:
                 with self._book:
                     self._courses.clear()
                 self._rebind(ticket)
-            elif look == ticket.course.chunk.wanted():
-                ticket.course.chunk.read(frames)
+            elif not ticket.course.broken and look == ticket.course.chunk.wanted():
+                with self._breaking(ticket.course):
+                    ticket.course.chunk.read(frames)
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""
@@ -154,6 +129,17 @@ class Engine:
         """Source frame n cannot be had. Its output fails too; its neighbours' do not."""
         with self._compute:
             self._holes.add(n)
+
+    @contextmanager
+    def _breaking(self, course: _Course) -> Iterator[None]:
+        """Take the course out of use if what runs inside fails, for example for lack of memory."""
+        try:
+            yield
+        except BaseException:
+            course.broken = True
+            with self._book:
+                self._courses = [c for c in self._courses if c is not course]
+            raise
 
     def _rebind(self, ticket: Ticket) -> None:
         with self._book:
@@ -206,47 +192,3 @@ def _leave(ticket: Ticket) -> None:
     if course.waiting[n] <= 0:
         del course.waiting[n]
         course.outputs.pop(n, None)
-
-
-_models: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionary()
-_models_lock = threading.Lock()
-
-
-def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
-    """The model on its device; filters with the same weights, device and precision share one copy."""
-    row = registry.MODELS.get(options.model)
-    path = options.weights or (str(row.path) if row else "")
-    key = (options.model, path, options.flow_updates, str(runtime.device), runtime.dtype)
-    with _models_lock:
-        model = _models.get(key)
-        if model is None or options.weights is not None:  # a user's file may have changed
-            model = registry.load(options.model, options.weights, options.flow_updates).to(runtime.device)
-            cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
-            _models[key] = model
-    return cast(RecurrentModel, model)
-
-
-def _bytes_per_pixel(model: RecurrentModel, runtime: Runtime) -> int:
-    """Memory of the convolution stack per LR pixel: its input, and three layers' outputs at once."""
-    layers = [m for m in model.sr.modules() if isinstance(m, nn.Conv2d)]
-    channels = layers[0].in_channels + 3 * max(layer.out_channels for layer in layers)
-    return channels * runtime.dtype.itemsize
-
-
-def _default_tile(model: RecurrentModel, size: tuple[int, int], runtime: Runtime) -> tuple[int, int]:
-    return tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
-
-
-def _check_size(model: RecurrentModel, size: tuple[int, int], runtime: Runtime) -> None:
-    height, width = size
-    if min(size) < model.min_size:
-        raise ClipError(
-            f"the clip is {width}x{height}, and the model needs at least {model.min_size} pixels a side; "
-            "add borders with std.AddBorders and crop them off afterwards"
-        )
-    needed = COPIES * 3 * 4 * 16 * width * height
-    if needed > runtime.total_memory():
-        raise DeviceError(
-            f"the output of {4 * width}x{4 * height} needs about {needed >> 30} GiB on {runtime.device}, which has "
-            f"{runtime.total_memory() >> 30} GiB; crop or downscale the clip first"
-        )

@@ -16,6 +16,7 @@ import numpy as np
 
 from vs_rafrvsr.engine.chunk import SourceFrame
 from vs_rafrvsr.engine.engine import Engine, Output, Ticket
+from vs_rafrvsr.engine.network import prepare
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.options import Options
@@ -53,7 +54,7 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
     try:
         video = host.api.getVideoInfo(clip)
         _check_clip(video, host)
-        engine = Engine(options, video.numFrames, (video.height, video.width))
+        engine = Engine(prepare(options, video.numFrames, (video.height, video.width)))
     except Exception:
         host.api.freeNode(clip)
         raise

@@ -1,0 +1,104 @@
+"""A model made ready for one clip: its device, precision, schedule and tiles, none of which change afterwards."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import cast
+from weakref import WeakValueDictionary
+
+import torch
+from torch import nn
+
+from vs_rafrvsr.engine import tiles
+from vs_rafrvsr.engine.runtime import Runtime
+from vs_rafrvsr.errors import ClipError, DeviceError
+from vs_rafrvsr.models import registry
+from vs_rafrvsr.models.registry import RecurrentModel, Stack
+from vs_rafrvsr.options import Options
+from vs_rafrvsr.schedule import Grid
+
+COPIES = 4
+"""HR frames that live at once for one output: the state before and after, the network's residual, the output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Everything that makes a clip's frames and stays the same."""
+
+    model: RecurrentModel
+    runtime: Runtime
+    grid: Grid
+    size: tuple[int, int]
+    """(h, w) of the source."""
+    stack: Stack | None
+    """The convolution stack in tiles, None for whole frames."""
+    options: Options
+
+
+def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
+    """Load the model for a clip of `frames` frames of size (h, w).
+
+    Raises:
+        OptionError, WeightsError, DeviceError, ClipError: see each.
+    """
+    runtime = Runtime.choose(options)
+    with runtime.entered():
+        model = _shared_model(options, runtime)
+    _check_size(model, size, runtime)
+    return Network(
+        model=model,
+        runtime=runtime,
+        grid=Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin),
+        size=size,
+        stack=_stack(model, options, size, runtime),
+        options=options,
+    )
+
+
+def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> Stack | None:
+    """The convolution stack in the user's tiles, or in those that memory asks for; None when one covers the frame."""
+    chosen = tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
+    width, height = (side or default for side, default in zip(options.tile, chosen, strict=True))
+    whole = width >= size[1] and height >= size[0]
+    return None if whole else tiles.TiledStack(model.sr, model.halo, (width, height))
+
+
+_models: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionary()
+_models_lock = threading.Lock()
+
+
+def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
+    """The model on its device; filters with the same weights, device and precision share one copy."""
+    row = registry.MODELS.get(options.model)
+    path = options.weights or (str(row.path) if row else "")
+    key = (options.model, path, options.flow_updates, str(runtime.device), runtime.dtype)
+    with _models_lock:
+        model = _models.get(key)
+        if model is None or options.weights is not None:  # a user's file may have changed
+            model = registry.load(options.model, options.weights, options.flow_updates).to(runtime.device)
+            cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
+            _models[key] = model
+    return cast(RecurrentModel, model)
+
+
+def _bytes_per_pixel(model: RecurrentModel, runtime: Runtime) -> int:
+    """Memory of the convolution stack per LR pixel: its input, and three layers' outputs at once."""
+    layers = [m for m in model.sr.modules() if isinstance(m, nn.Conv2d)]
+    channels = layers[0].in_channels + 3 * max(layer.out_channels for layer in layers)
+    return channels * runtime.dtype.itemsize
+
+
+def _check_size(model: RecurrentModel, size: tuple[int, int], runtime: Runtime) -> None:
+    height, width = size
+    if min(size) < model.min_size:
+        raise ClipError(
+            f"the clip is {width}x{height}, and the model needs at least {model.min_size} pixels a side; "
+            "add borders with std.AddBorders and crop them off afterwards"
+        )
+    needed = COPIES * 3 * 4 * 16 * width * height
+    if needed > runtime.total_memory():
+        raise DeviceError(
+            f"the output of {4 * width}x{4 * height} needs about {needed >> 30} GiB on {runtime.device}, which has "
+            f"{runtime.total_memory() >> 30} GiB; crop or downscale the clip first"
+        )
