@@ -1,0 +1,218 @@
+"""LAW 1 at the engine's door: any order, any repetition, any interleaving of readers gives the linear result.
+
+The model is a toy whose numbers depend on every step that was made, so that one step too many, too few or out of order
+shows; the real weights go through the same property in tests/plugin/test_order.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vs_rafrvsr.engine.chunk import SourceFrame
+from vs_rafrvsr.engine.engine import Engine, Output
+from vs_rafrvsr.engine.network import Network
+from vs_rafrvsr.engine.runtime import Runtime
+from vs_rafrvsr.models.registry import RecurrentModel
+from vs_rafrvsr.options import Options
+from vs_rafrvsr.schedule import Grid
+
+SIZE = (4, 4)
+
+
+class Features(NamedTuple):
+    frame: Tensor
+
+
+class State(NamedTuple):
+    hr: Tensor
+
+
+class Toy(nn.Module):
+    """hr' = 0.7 hr + lr + 0.01 flow, where the flow of a pair is the difference of its frames."""
+
+    min_size = 1
+    halo = 0
+
+    def encode(self, frames: Tensor) -> Features:
+        return Features(frames)
+
+    def flow(self, current: Features, previous: Features, size: tuple[int, int]) -> Tensor:
+        return (current.frame - previous.frame)[:, :2]
+
+    def base(self, lr: Tensor) -> Tensor:
+        return lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
+
+    def empty_state(self, lr: Tensor) -> State:
+        return State(torch.zeros(1, 3, 4 * SIZE[0], 4 * SIZE[1]))
+
+    def step(self, lr: Tensor, state: State, flow: Tensor | None, stack: object = None) -> State:
+        motion = 0.0 if flow is None else 0.01 * float(flow.sum())
+        return State(0.7 * state.hr + self.base(lr) + motion)
+
+
+def picture(n: int) -> np.ndarray:
+    return np.random.default_rng(n).random((3, *SIZE), np.float32)
+
+
+def source(n: int, cuts: frozenset[int]) -> SourceFrame:
+    return SourceFrame(planes=list(picture(n)), scene_change_prev=int(n in cuts), scene_change_next=None)
+
+
+def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int) -> Engine:
+    options = Options(chunk=chunk, warmup=warmup, leadin=leadin, scenecut="props", device="cpu")
+    grid = Grid(frames=frames, chunk=chunk, warmup=warmup, leadin=leadin)
+    runtime = Runtime.choose(options)
+    return Engine(
+        Network(model=cast(RecurrentModel, Toy()), runtime=runtime, grid=grid, size=SIZE, stack=None, options=options)
+    )
+
+
+def fetch(core: Engine, n: int, cuts: frozenset[int], broken: frozenset[int] = frozenset()) -> Tensor | None:
+    """Output n as the filter asks for it; None where a source frame that it needs fails."""
+    ticket = core.open(n)
+    try:
+        while not isinstance(found := core.look(ticket), Output):
+            asked = [m for m in found if m == n or not core.is_hole(m)]
+            assert 0 < len(found) <= 16
+            failed = [m for m in asked if m in broken]
+            for m in failed:
+                core.fail(m)
+            if failed:
+                return None
+            core.feed(ticket, found, {m: source(m, cuts) for m in asked})
+        return found.wait().clone()
+    finally:
+        core.close(ticket)
+
+
+def reference(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int) -> Iterator[Tensor]:
+    """Every output by the plan's own steps, from nothing, with no sharing at all."""
+    grid, toy = Grid(frames=frames, chunk=chunk, warmup=warmup, leadin=leadin), Toy()
+    lr = [torch.from_numpy(picture(n))[None] for n in range(frames)]
+    for n in range(frames):
+        state = toy.empty_state(lr[0])
+        for step in grid.plan(n, cuts):
+            if step.previous is None:
+                state = toy.step(lr[step.frame], toy.empty_state(lr[0]), None)
+            else:
+                flow = toy.flow(Features(lr[step.frame]), Features(lr[step.previous]), SIZE)
+                state = toy.step(lr[step.frame], state, flow)
+        yield state.hr[0]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[int, frozenset[int], int, int, int, list[list[int]]]:
+    frames = draw(st.integers(1, 70))
+    chunk = draw(st.integers(1, 40))
+    warmup = draw(st.integers(0, min(chunk - 1, 8)))
+    leadin = draw(st.integers(0, 16))
+    cuts = frozenset(draw(st.sets(st.integers(0, frames - 1), max_size=6)))
+    readers = draw(st.lists(st.lists(st.integers(0, frames - 1), min_size=1, max_size=30), min_size=1, max_size=4))
+    return frames, cuts, chunk, warmup, leadin, readers
+
+
+@given(cases())
+@settings(max_examples=60, deadline=None)
+def test_every_order_and_every_interleaving_of_readers_gives_the_linear_result(
+    case: tuple[int, frozenset[int], int, int, int, list[list[int]]],
+) -> None:
+    frames, cuts, chunk, warmup, leadin, readers = case
+    wanted = list(reference(frames, cuts, chunk, warmup, leadin))
+    core = engine(frames, cuts, chunk, warmup, leadin)
+    wrong: list[int] = []
+
+    def read(order: list[int]) -> None:
+        for n in order:
+            got = fetch(core, n, cuts)
+            if got is None or not torch.equal(got, wanted[n]):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=read, args=(order,)) for order in readers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a reader hangs"
+    assert not wrong
+
+
+@given(cases(), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_failing_source_frame_costs_its_own_output_only(
+    case: tuple[int, frozenset[int], int, int, int, list[list[int]]], data: st.DataObject
+) -> None:
+    frames, cuts, chunk, warmup, leadin, _ = case
+    broken = frozenset(data.draw(st.sets(st.integers(0, frames - 1), min_size=1, max_size=3)))
+    core = engine(frames, cuts, chunk, warmup, leadin)
+    for n in range(frames):  # the first pass may meet a failure ahead of it, in the same flow group
+        fetch(core, n, cuts, broken)
+    got = [fetch(core, n, cuts, broken) for n in range(frames)]
+    assert {n for n, frame in enumerate(got) if frame is None} == broken
+    # A frame that could not be had ends a shot; otherwise nothing changes, in whatever order it is met.
+    order = data.draw(st.permutations(range(frames)))
+    other = engine(frames, cuts, chunk, warmup, leadin)
+    for n in sorted(broken):
+        fetch(other, n, cuts, broken)
+    again = {n: fetch(other, n, cuts, broken) for n in order if n not in broken}
+    assert all(frame is None or torch.equal(frame, cast(Tensor, got[n])) for n, frame in again.items())
+
+
+def test_a_frame_that_comes_after_failing_once_is_used() -> None:
+    cuts: frozenset[int] = frozenset()
+    wanted = list(reference(20, cuts, 10, 2, 4))
+    core = engine(20, cuts, 10, 2, 4)
+    assert fetch(core, 5, cuts, frozenset({5})) is None
+    assert torch.equal(cast(Tensor, fetch(core, 5, cuts)), wanted[5])
+    assert torch.equal(cast(Tensor, fetch(core, 9, cuts)), wanted[9])
+
+
+def test_an_error_half_way_through_a_step_spoils_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts: frozenset[int] = frozenset()
+    wanted = list(reference(20, cuts, 20, 0, 4))
+    core = engine(20, cuts, 20, 0, 4)
+    assert torch.equal(cast(Tensor, fetch(core, 3, cuts)), wanted[3])
+    calls = iter(range(100))
+    step = Toy.step
+
+    def failing(self: Toy, lr: Tensor, state: State, flow: Tensor | None, stack: object = None) -> State:
+        if next(calls) == 1:
+            raise RuntimeError("out of memory")
+        return step(self, lr, state, flow)
+
+    monkeypatch.setattr(Toy, "step", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        fetch(core, 10, cuts)
+    assert torch.equal(cast(Tensor, fetch(core, 10, cuts)), wanted[10])
+
+
+def test_linear_play_steps_through_every_frame_once_however_many_threads_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames, steps = 120, []
+    step = Toy.step
+
+    def counted(self: Toy, lr: Tensor, state: State, flow: Tensor | None, stack: object = None) -> State:
+        steps.append(1)
+        return step(self, lr, state, flow)
+
+    monkeypatch.setattr(Toy, "step", counted)
+    core = engine(frames, frozenset(), 40, 4, 0)
+    order = iter(range(frames))
+
+    def play() -> None:
+        for n in order:
+            fetch(core, n, frozenset())
+
+    threads = [threading.Thread(target=play) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(steps) == frames + 2 * 4
