@@ -1,0 +1,89 @@
+"""LAW 1 through VapourSynth with the shipped weights: any order of requests gives linear play's frames, bit for bit."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import vapoursynth as vs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.plugin.clips import core, moving, pixels, rgb_clip, same
+
+FRAMES, CHUNK, WARMUP = 30, 12, 3
+
+
+def upscaled(device: str, leadin: int = 4) -> vs.VideoNode:
+    clip = rgb_clip(np.concatenate([moving(17, 24, 32), moving(13, 24, 32, seed=1)]))
+    return core.rafrvsr.Upscale(clip, chunk=CHUNK, warmup=WARMUP, leadin=leadin, device=device, tile=[0, 0])
+
+
+@cache
+def linear(device: str) -> list[vs.VideoFrame]:
+    return [f.copy() for f in upscaled(device).frames(prefetch=1)]
+
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    orders=st.lists(st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12), min_size=1, max_size=3),
+    threads=st.sampled_from([1, 2, 4, 16]),
+    cache_mb=st.sampled_from([1, 200]),
+)
+@settings(max_examples=8, deadline=None)
+def test_any_requests_by_several_readers_equal_linear_play(
+    device: str, orders: list[list[int]], threads: int, cache_mb: int
+) -> None:
+    before = core.num_threads, core.max_cache_size
+    core.num_threads, core.max_cache_size = threads, cache_mb
+    try:
+        clip = upscaled(device)
+        pending = [(n, clip.get_frame_async(n)) for order in orders for n in order]
+        for n, future in pending:
+            assert same(future.result(timeout=120), linear(device)[n]), f"frame {n} differs"
+    finally:
+        core.num_threads, core.max_cache_size = before
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_chunks_rendered_apart_join_bit_for_bit(device: str) -> None:
+    for start in range(0, FRAMES, CHUNK):
+        piece = upscaled(device)[start : start + CHUNK]
+        for n, frame in enumerate(piece.frames(close=True), start):
+            assert same(frame, linear(device)[n])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_neighbour_that_flips_global_settings_changes_nothing(device: str) -> None:
+    settings_before = torch.get_default_dtype(), torch.backends.cudnn.benchmark
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        torch.backends.mkldnn.conv.fp32_precision = "bf16"
+        clip = upscaled(device)
+        for n in (0, 5, 18):
+            assert same(clip.get_frame(n), linear(device)[n])
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16", "the neighbour's setting was not put back"
+    finally:
+        torch.set_default_dtype(settings_before[0])
+        torch.backends.cudnn.benchmark = settings_before[1]
+        for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv):
+            backend.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_tiles_agree_with_the_whole_frame_to_rounding(device: str) -> None:
+    clip = rgb_clip(moving(4, 70, 90))
+    whole = core.rafrvsr.Upscale(clip, device=device)
+    for tile in ([32, 32], [40, 0], [0, 33]):
+        tiled = core.rafrvsr.Upscale(clip, device=device, tile=tile)
+        for n in range(4):
+            for a, b in zip(pixels(whole.get_frame(n)), pixels(tiled.get_frame(n)), strict=True):
+                np.testing.assert_allclose(a, b, atol=1 / 510 if device == "cuda" else 1e-4)
