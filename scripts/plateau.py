@@ -44,7 +44,6 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rehearse", action="store_true", help="a few tiny clips and small nets")
     args = parser.parse_args()
-    torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     table = tomllib.loads(args.table.read_text())
@@ -52,7 +51,7 @@ def main() -> None:
     if args.rehearse:
         baseline |= {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}}
     recipe = change(Recipe(name="baseline"), baseline)
-    shape = Shape(limit=6, area=96) if args.rehearse else Shape()
+    shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     if args.rehearse:
         recipe = change(recipe, {"data": {"stills_clips": 6}})
     device = torch.device(args.device)
@@ -111,7 +110,10 @@ def run(
         "final": scored[-1] if scored else None,
     }
     (args.out / f"{recipe.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    save_file(trainer.export(), args.out / f"{recipe.name}.safetensors")
+    weights = trainer.export()
+    if not recipe.flow.joint:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("raft.")}
+    save_file(weights, args.out / f"{recipe.name}.safetensors")
 
 
 def line(row: dict[str, float]) -> str:

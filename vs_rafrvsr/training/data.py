@@ -139,7 +139,8 @@ def read_image(path: Path) -> Frames:
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
     if image is None:
         raise SkipError("unreadable image" if path.is_file() else f"no file {path.name}")
-    return _planes(image[None])[0]
+    planes: Frames = _planes(image[None])[0]
+    return planes
 
 
 def read_video(path: Path) -> Frames:

@@ -167,13 +167,15 @@ class Trainer:
         self._fill_plan(np.random.default_rng(0))
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(3):
-                self._body()
-        torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._body()
+        # Searching for the fastest convolutions pays here alone: flow and validation meet too many shapes.
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
+            with torch.cuda.stream(stream):
+                for _ in range(3):
+                    self._body()
+            torch.cuda.current_stream().wait_stream(stream)
+            with torch.cuda.graph(graph):
+                self._body()
         self.optimiser.load(held)
         for value in self.sums.values():
             value.zero_()
@@ -248,6 +250,15 @@ class Trainer:
                 if clips
             }
         return {kind: score._asdict() for kind, score in found.items()}
+
+    def describe(self) -> str:
+        """What is trained on what, for a log."""
+        left_out = self.pool.left_out
+        return (
+            f"{self.optimiser.weights.numel():,} parameters, {len(self.pool.lengths)} clips"
+            + (f" ({len(left_out)} too short or small, first {left_out[0]})" if left_out else "")
+            + f", {len(self.prepared.real)} + {len(self.prepared.camera)} for validation, step {self.step}"
+        )
 
     def save(self) -> None:
         """Write the checkpoint: weights, moments, average, step and the generator's state."""

@@ -72,7 +72,7 @@ class Optimiser:
     def backward(self, loss: Tensor) -> None:
         """The gradient of `loss`, in place of the last one."""
         self.gradient.zero_()
-        (loss * self.scale).backward()  # type: ignore[no-untyped-call]
+        (loss * self.scale).backward()
 
     @torch.no_grad()
     def step(self, rate: Tensor) -> None:
@@ -143,8 +143,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        x = 3.4445 * x + torch.bmm(-4.7750 * gram + 2.0315 * torch.bmm(gram, gram), x)
     return x
 
 

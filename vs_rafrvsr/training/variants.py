@@ -70,7 +70,8 @@ class Refine(nn.Module):
         """Frames (B, 3, h, w) in [0, 1] and flow (B, 2, h, w) fp32 in LR pixels -> flow of the same shape, fp32."""
         seen = torch.cat([lr, warp(previous, flow) - lr, flow / 8], 1)
         x = F.relu(self.b(F.relu(self.a(seen))))
-        return flow + self.c(x).float()
+        correction: Tensor = self.c(x)
+        return flow + correction.float()
 
 
 class Tail(nn.Sequential):

@@ -1,0 +1,105 @@
+#!/usr/bin/env python
+"""Train a recipe: `scripts/train.py RECIPE --packs PACK... --out DIR [key=value ...]`.
+
+Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
+its last checkpoint stands with `--resume`, and then equals one that never stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+
+from vs_rafrvsr.training import recipe
+from vs_rafrvsr.training.loop import Trainer, make_net
+from vs_rafrvsr.training.prepare import Shape, prepare
+
+
+def main() -> None:
+    """The command line."""
+    args = arguments()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    started = time.monotonic()
+    plan = recipe.load(args.recipe, args.overrides)
+    device = torch.device(args.device)
+    prepared = prepare(args.packs, plan, make_net(plan, device), device, args.cache, Shape(args.limit, args.area))
+    trainer = Trainer(plan, prepared, device, args.out)
+    if args.resume:
+        trainer.resume()
+    print(f"{plan.name}: {trainer.describe()}, {time.monotonic() - started:.0f} s to prepare", flush=True)
+    stopping = Stopping(started + 60 * args.minutes)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        task = bar.add_task(plan.name, total=plan.steps, completed=trainer.step)
+        for row in trainer.run():
+            bar.update(task, completed=trainer.step, description=f"{plan.name} {row['steps_per_second']:.1f}/s")
+            if "real_settled" in row or bar.disable:
+                bar.console.print(report(row), highlight=False, soft_wrap=True)
+            if stopping.due():
+                trainer.save()
+                break
+    record = {
+        "recipe": json.dumps(dataclasses.asdict(plan)),
+        "steps": str(trainer.step),
+        "seconds": f"{trainer.seconds:.0f}",
+    }
+    save_file(trainer.export(), args.out / f"{plan.name}.safetensors", record)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="folders with index.json and stills.json")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint, curves.csv and weights go here")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, with a checkpoint, after so long")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--limit", type=int, help="read only so many entries of each pack, for a rehearsal")
+    parser.add_argument("--area", type=int, help="cut clips to squares of this side, for a rehearsal")
+    return parser.parse_intermixed_args()
+
+
+class Stopping:
+    """Whether to stop: time is up, or somebody asked (SIGINT or SIGTERM); a second signal stops at once."""
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline, self.asked = deadline, False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            sys.exit(128 + number)
+        self.asked = True
+
+    def due(self) -> bool:
+        """Now?"""
+        return self.asked or time.monotonic() > self.deadline
+
+
+def report(row: dict[str, float]) -> str:
+    """One line of a log."""
+    return " ".join(f"{name} {value:.5g}" for name, value in row.items())
+
+
+if __name__ == "__main__":
+    main()

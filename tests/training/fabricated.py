@@ -1,0 +1,29 @@
+"""Small made-up clips that the training tests share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vs_rafrvsr.training.degrade import degrade
+from vs_rafrvsr.training.pool import PoolClip
+
+
+def picture(height: int, width: int, seed: int = 0) -> Tensor:
+    """(3, height, width) uint8, smooth but with no symmetry."""
+    coarse = torch.rand(1, 3, height // 4, width // 4, generator=torch.Generator().manual_seed(seed))
+    fine = F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+    return (fine[0] * 255).round().to(torch.uint8)
+
+
+def clip(
+    name: str, frames: int, height: int, width: int, kind: str = "bi", seed: int = 0, camera: bool = False
+) -> PoolClip:
+    """A clip whose frame t is a picture moved left by 4t HR pixels: its flow to the frame before is exactly (+1, 0)."""
+    wide = picture(height, width + 4 * frames, seed)
+    hr = torch.stack([wide[:, :, 4 * t : 4 * t + width] for t in range(frames)])
+    flow = torch.zeros(frames, 4, height // 4, width // 4, dtype=torch.float16)
+    flow[1:, 0] = 1
+    flow[:-1, 2] = -1
+    return PoolClip(name, name, hr, degrade(hr, kind), flow, 1.0, camera)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fabricated import clip
+from safetensors.torch import load_file, save_file
+
+from vs_rafrvsr.training import checkpoint
+from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.prepare import Prepared
+from vs_rafrvsr.training.recipe import Recipe, change
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def prepared() -> Prepared:
+    return Prepared(
+        [clip("a", 6, 64, 80), clip("b", 7, 80, 64, seed=1)],
+        [clip("held", 10, 48, 64, seed=2), clip("held2", 10, 48, 64, seed=3), clip("other", 9, 64, 48, seed=4)],
+        [clip("still", 9, 48, 48, seed=5, camera=True)],
+    )
+
+
+def tiny(**changes: Any) -> Recipe:  # noqa: ANN401  (recipe values)
+    recipe = Recipe(name="tiny", steps=12, batch=2, frames=3, crop=8, warm_up=2, report_every=4, validate_every=8)
+    model = {"channels": 4, "blocks": 1, **changes.pop("model", {})}
+    return change(recipe, {"checkpoint_every": 4, "model": model, **changes})
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    return [row["loss"] for row in trainer.run()]
+
+
+def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path) -> None:
+    whole = Trainer(tiny(), prepared, CPU, tmp_path / "whole")
+    unbroken = losses_of(whole)
+    first = Trainer(tiny(), prepared, CPU, tmp_path / "parts")
+    for row in first.run():
+        if row["step"] == 4:
+            break
+    first.save()
+    second = Trainer(tiny(), prepared, CPU, tmp_path / "parts")
+    second.resume()
+    assert second.step == 4
+    assert losses_of(second) == unbroken[1:]
+    for name, tensor in whole.optimiser.state().items():
+        assert torch.equal(tensor, second.optimiser.state()[name]), name
+
+
+def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
+    values = losses_of(Trainer(tiny(steps=120, report_every=20, rate=5e-3), prepared, CPU, tmp_path))
+    assert values[-1] < 0.9 * values[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
+        {"precision": "bf16", "optimiser": "muon"},
+        {"model": {"refine": 4, "previous": "detail", "previous_lr": True, "phase": True}},
+        {"model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5}},
+        {"data": {"degradation": "bd"}},
+    ],
+)
+def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
+    clips = [clip("a", 6, 96, 96), clip("b", 6, 96, 96, seed=1)]
+    trainer = Trainer(tiny(steps=4, **changes), Prepared(clips, prepared.real, prepared.camera), CPU, tmp_path)
+    before = trainer.optimiser.weights.clone()
+    (row,) = trainer.run()
+    assert row["skipped"] == 0
+    assert not torch.equal(before, trainer.optimiser.weights)
+    assert all(row[f"{kind}_{name}"] > 5 for kind in ("real", "camera") for name in ("all", "settled", "first"))
+
+
+def test_joint_training_moves_raft_and_frozen_does_not(prepared: Prepared, tmp_path: Path) -> None:
+    for joint in (False, True):
+        clips = Prepared([clip("a", 6, 96, 96)], prepared.real, prepared.camera)
+        trainer = Trainer(tiny(steps=2, crop=16, flow={"joint": joint}), clips, CPU, tmp_path / str(joint))
+        before = {name: t.clone() for name, t in trainer.net.raft.state_dict().items()}
+        losses_of(trainer)
+        moved = any(not torch.equal(t, before[name]) for name, t in trainer.net.raft.state_dict().items())
+        assert moved == joint
+
+
+def test_a_run_whose_gradients_are_never_finite_stops_and_says_so(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(steps=20, report_every=10), prepared, CPU, tmp_path)
+    trainer.by_frame *= torch.nan
+    with pytest.raises(DivergedError, match="10 of 10 steps before step 10 had no finite gradient"):
+        losses_of(trainer)
+
+
+def test_curves_and_export(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(), prepared, CPU, tmp_path)
+    losses_of(trainer)
+    rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+    assert [row["step"] for row in rows] == ["4", "8", "12"]
+    assert [bool(row["real_settled"]) for row in rows] == [False, True, True]
+    weights = trainer.export()
+    assert all(t.dtype == torch.float16 for t in weights.values())
+    assert torch.equal(weights["sr.tail.bias"], trainer.optimiser.average[-48:].half())
+
+
+def test_start_weights_replace_what_fits(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
+    losses_of(trainer)
+    save_file(trainer.export(), tmp_path / "start.safetensors")
+    held = load_file(tmp_path / "start.safetensors")
+    wider = make_net(tiny(start=str(tmp_path / "start.safetensors"), model={"previous_lr": True}), CPU)
+    own = wider.state_dict()
+    assert torch.equal(own["sr.tail.weight"], held["sr.tail.weight"].float())
+    assert own["sr.head.weight"].shape[1] == held["sr.head.weight"].shape[1] + 3
+
+
+def test_a_checkpoint_is_split_and_a_mixture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
+    tensors = {name: torch.full((20,), value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
+    stem = tmp_path / "deep" / "checkpoint"
+    assert len(checkpoint.save(stem, tensors, {"step": 1})) == 3
+    found, record = checkpoint.load(stem)
+    assert record == {"step": 1}
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    old = (tmp_path / "deep" / "checkpoint.2.safetensors").read_bytes()
+    checkpoint.save(stem, tensors, {"step": 2})
+    (tmp_path / "deep" / "checkpoint.2.safetensors").write_bytes(old)
+    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.2\.safetensors belongs to another step"):
+        checkpoint.load(stem)

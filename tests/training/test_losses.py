@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vs_rafrvsr.training import losses
+from vs_rafrvsr.training.losses import Clip
+
+
+def clip_of(output: Tensor, truth: Tensor | None = None, lr: Tensor | None = None, flow: Tensor | None = None) -> Clip:
+    batch, frames, _, height, width = output.shape
+    small = torch.zeros(batch, frames, 3, height // 4, width // 4)
+    return Clip(
+        output,
+        torch.zeros_like(output) if truth is None else truth,
+        small if lr is None else lr,
+        small[:, :, :2] if flow is None else flow,
+    )
+
+
+def test_pixel_losses_of_a_known_difference() -> None:
+    output = torch.zeros(1, 2, 3, 4, 4)
+    output[0, 1] = 0.3
+    output[0, 1, 0, 0, 0] = 0.7  # one of 48 values
+    clip = clip_of(output)
+    assert losses.mse(clip).tolist() == pytest.approx([0, (47 * 0.09 + 0.49) / 48])
+    expected = [1e-3, (47 * math.hypot(0.3, 1e-3) + math.hypot(0.7, 1e-3)) / 48]
+    assert losses.charbonnier(clip).tolist() == pytest.approx(expected)
+
+
+def test_total_variation_of_a_plane_is_the_length_of_its_gradient() -> None:
+    ys, xs = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    output = (0.3 * xs + 0.4 * ys).expand(1, 1, 3, 4, 4)
+    assert losses.total_variation(clip_of(output)).tolist() == pytest.approx([0.5])
+
+
+def test_total_variation_of_a_flat_frame_has_a_gradient() -> None:
+    output = torch.zeros(1, 1, 3, 4, 4, requires_grad=True)
+    losses.total_variation(clip_of(output)).sum().backward()
+    assert output.grad is not None
+    assert output.grad.isfinite().all()
+
+
+def test_flow_losses_vanish_for_the_right_flow_and_count_the_difference_for_none() -> None:
+    """A ramp of 0.1 a pixel that moves one LR pixel: without flow every pixel is off by 0.1."""
+    ramp = (0.1 * torch.arange(6.0)).expand(3, 4, 6)
+    lr = torch.stack([ramp, ramp + 0.1])[None]
+    right = torch.zeros(1, 2, 2, 4, 6)
+    right[:, 1, 0] = 1
+    output = lr.repeat_interleave(4, 3).repeat_interleave(4, 4)
+    for loss in (losses.flow_lr, losses.flow_original):
+        still = loss(clip_of(output, lr=lr))
+        assert still.tolist() == pytest.approx([0, 0.01])
+        # The last column has nothing to fetch: it repeats the border, off by 0.1.
+        assert loss(clip_of(output, lr=lr, flow=right)).tolist() == pytest.approx([0, 0.01 / 6], abs=1e-6)
+
+
+def test_the_original_flow_loss_judges_the_output_and_frvsr_s_the_lr_frame() -> None:
+    clip = clip_of(torch.full((1, 2, 3, 16, 16), 0.2))
+    assert losses.flow_original(clip).tolist() == pytest.approx([0, 0.04])
+    assert losses.flow_lr(clip).tolist() == [0, 0]
+
+
+def test_later_frames_weigh_more_and_the_mean_stays() -> None:
+    assert losses.frame_weights(3, 0).tolist() == [1, 1, 1]
+    assert losses.frame_weights(3, 2).tolist() == pytest.approx([0.5, 1, 1.5])
+
+
+def test_total_weighs_terms_and_frames() -> None:
+    output = torch.zeros(1, 2, 3, 4, 4)
+    output[0, 1] = 1
+    terms = {"mse": losses.mse, "total_variation": losses.total_variation}
+    parts = losses.total(clip_of(output), terms, {"mse": 2, "total_variation": 1}, torch.tensor([0.5, 1.5]))
+    assert parts["mse"].item() == pytest.approx(0.75)
+    assert parts["loss"].item() == pytest.approx(1.5, abs=1e-5)
+
+
+def test_perceptual_compares_the_layers_asked_for(tmp_path: Path) -> None:
+    """Layer 0 of a known network by hand, from a local file."""
+    torch.manual_seed(0)
+    network = torchvision.models.squeezenet1_1(weights=None)
+    save_file({name: t.contiguous() for name, t in network.state_dict().items()}, tmp_path / "net.safetensors")
+    term = losses.Perceptual("squeezenet1_1", layers=(0,), weights=tmp_path / "net.safetensors")
+    output, truth = torch.rand(2, 1, 2, 3, 32, 32)
+    std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    difference = network.features[0].weight  # the bias and the mean cancel in the difference
+    expected = torch.nn.functional.conv2d(((output - truth) / std)[0], difference, stride=2).square().mean((1, 2, 3))
+    assert torch.allclose(term(clip_of(output, truth)), expected, rtol=1e-4)
+
+
+def test_the_judge_may_not_teach() -> None:
+    with pytest.raises(ValueError, match="alexnet"):
+        losses.Perceptual("alexnet")
