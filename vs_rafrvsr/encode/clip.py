@@ -1,0 +1,53 @@
+"""What a script's output 0 is, as piped.py reports it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+MARK = "rafrvsr-clip "  # the same as in piped.py, which vspipe runs and nothing imports
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """Output 0 of a script.
+
+    Args:
+        pixel_format: ffmpeg's name of its format.
+        width, height: pixels.
+        frames: how many.
+        rate: frames per second; for a variable rate, that of frame 0.
+        props: properties of frame 0 that are numbers or lists of numbers.
+    """
+
+    pixel_format: str
+    width: int
+    height: int
+    frames: int
+    rate: Fraction
+    props: Mapping[str, Any]
+
+    @classmethod
+    def from_line(cls, line: str) -> Clip | None:
+        """The clip of a line on vspipe's stderr; None for any other line."""
+        if not line.startswith(MARK):
+            return None
+        report = json.loads(line.removeprefix(MARK))
+        return cls(
+            pixel_format=_pixel_format(report["format"]),
+            width=report["width"],
+            height=report["height"],
+            frames=report["frames"],
+            rate=Fraction(*report["rate"]),
+            props=report["props"],
+        )
+
+
+def _pixel_format(name: str) -> str:
+    """YUV420P8 is yuv420p, Gray10 is gray10le."""
+    name = name.lower()
+    stem = name.rstrip("0123456789")
+    return stem if name == f"{stem}8" else f"{name}le"

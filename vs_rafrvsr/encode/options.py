@@ -1,0 +1,149 @@
+"""A clip's frame properties as ffmpeg options: all that the pipe cannot carry."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from vs_rafrvsr.encode.clip import Clip
+
+DEFAULT_ENCODER = ("-c:v", "libx265", "-crf", "18")  # 8 to 12 bits, grey to 4:4:4, and it writes HDR10's metadata
+UNSPECIFIED = 2
+
+type Pair = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Hdr10:
+    """Static HDR metadata: SMPTE ST 2086's mastering display and CTA-861.3's content light level.
+
+    Args:
+        red, green, blue, white: CIE 1931 x and y.
+        luminance: brightest and darkest level of the display in cd/m2.
+        light: MaxCLL and MaxFALL in cd/m2; None where unknown.
+    """
+
+    red: Pair
+    green: Pair
+    blue: Pair
+    white: Pair
+    luminance: Pair
+    light: tuple[int, int] | None
+
+    @classmethod
+    def from_props(cls, props: Mapping[str, Any]) -> Hdr10 | None:
+        """The metadata of a frame; None when it names no mastering display."""
+        try:
+            x, y = props["MasteringDisplayPrimariesX"], props["MasteringDisplayPrimariesY"]
+            red, green, blue = zip(x, y, strict=True)
+            white = (props["MasteringDisplayWhitePointX"], props["MasteringDisplayWhitePointY"])
+            luminance = (props["MasteringDisplayMaxLuminance"], props["MasteringDisplayMinLuminance"])
+        except KeyError:
+            return None
+        light = None
+        if "ContentLightLevelMax" in props:
+            light = (props["ContentLightLevelMax"], props.get("ContentLightLevelAverage", 0))
+        return cls(red, green, blue, white, luminance, light)
+
+    def display(self, chromaticity: float, luminance: float) -> str:
+        """The mastering display as x265 writes it, in units of 1/chromaticity and of 1/luminance cd/m2."""
+
+        def scaled(pair: Pair, unit: float) -> str:
+            return ",".join(f"{value * unit:.10g}" if unit == 1 else str(round(value * unit)) for value in pair)
+
+        points = {"G": self.green, "B": self.blue, "R": self.red, "WP": self.white}
+        text = "".join(f"{name}({scaled(point, chromaticity)})" for name, point in points.items())
+        return f"{text}L({scaled(self.luminance, luminance)})"
+
+
+def _hdr10_x265(hdr: Hdr10, light: str) -> str:
+    return f"master-display={hdr.display(50_000, 10_000)}" + (f":max-cll={light}" if light else "")
+
+
+def _hdr10_x264(hdr: Hdr10, light: str) -> str:
+    return f"mastering-display={hdr.display(50_000, 10_000)}" + (f":cll={light}" if light else "")
+
+
+def _hdr10_svtav1(hdr: Hdr10, light: str) -> str:
+    return f"mastering-display={hdr.display(1, 1)}" + (f":content-light={light}" if light else "")
+
+
+# encoder -> (the option that passes parameters on, HDR10 metadata as parameters). ffmpeg alone cannot attach this
+# metadata to a raw video stream, so the other encoders lose it.
+HDR10_ENCODERS: dict[str, tuple[str, Callable[[Hdr10, str], str]]] = {
+    "libx265": ("-x265-params", _hdr10_x265),
+    "libx264": ("-x264-params", _hdr10_x264),
+    "libsvtav1": ("-svtav1-params", _hdr10_svtav1),
+}
+
+
+def video_options(clip: Clip, chosen: Sequence[str]) -> list[str]:
+    """ffmpeg's output options for the clip, ending with those chosen by the user, who therefore has the last word.
+
+    A filter or encoder parameter of ours is merged with the user's rather than replaced by it.
+    """
+    options = [*DEFAULT_ENCODER, *chosen] if encoder_of(chosen) is None else list(chosen)
+    colours = dict(_colours(clip.props))
+    filters = list(_filters(clip.props, colours))
+    if filters:
+        options = _merged(options, ("-vf", "-filter:v", "-filter:v:0"), ",".join(filters), ",")
+    hdr = Hdr10.from_props(clip.props)
+    if hdr is not None:
+        options = _with_hdr10(options, hdr)
+    tags = [word for name, value in colours.items() for word in (f"-{name}", value)]
+    return [*tags, *options]
+
+
+def encoder_of(options: Sequence[str]) -> str | None:
+    """The video encoder that ffmpeg options name; the last one counts."""
+    flags = ("-c:v", "-codec:v", "-vcodec", "-c:v:0", "-c", "-codec")
+    named = [value for flag, value in pairwise(options) if flag in flags]
+    return named[-1] if named else None
+
+
+def _colours(props: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Option and value; VapourSynth's numbers are H.273's, which ffmpeg takes as they are."""
+    for prop, option in (("_Matrix", "colorspace"), ("_Primaries", "color_primaries"), ("_Transfer", "color_trc")):
+        if props.get(prop, UNSPECIFIED) != UNSPECIFIED:
+            yield option, str(props[prop])
+    if "_Range" in props:  # VapourSynth: 0 limited, 1 full; ffmpeg: 1 and 2
+        yield "color_range", str(1 + props["_Range"])
+    if "_ChromaLocation" in props:  # VapourSynth counts from 0, ffmpeg from 1
+        yield "chroma_sample_location", str(1 + props["_ChromaLocation"])
+
+
+def _filters(props: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[str]:
+    """Filters that label the frames. Without them ffmpeg 7 and later convert to the range that -color_range names."""
+    names = {"color_range": "range"}
+    known = [f"{names.get(n, n)}={value}" for n, value in colours.items() if n != "chroma_sample_location"]
+    if known:
+        yield "setparams=" + ":".join(known)
+    aspect = props.get("_SARNum", 0), props.get("_SARDen", 0)
+    if all(aspect):
+        yield f"setsar=sar={aspect[0]}/{aspect[1]}:max={max(aspect)}"  # max: or the ratio is rounded to small numbers
+
+
+def _with_hdr10(options: list[str], hdr: Hdr10) -> list[str]:
+    encoder = encoder_of(options)
+    if encoder not in HDR10_ENCODERS:
+        able = ", ".join(HDR10_ENCODERS)
+        logging.getLogger(__name__).warning(
+            "the clip has HDR10 metadata, which ffmpeg cannot hand to %s: it is lost. Encoders that keep it: %s",
+            encoder,
+            able,
+        )
+        return options
+    flag, parameters = HDR10_ENCODERS[encoder]
+    light = "" if hdr.light is None else "{},{}".format(*hdr.light)
+    return _merged(options, (flag,), parameters(hdr, light), ":")
+
+
+def _merged(options: list[str], flags: tuple[str, ...], value: str, separator: str) -> list[str]:
+    """The options with value before what the user gave to one of the flags; with flag and value added if none."""
+    for index, option in enumerate(options[:-1]):
+        if option in flags:
+            return [*options[: index + 1], value + separator + options[index + 1], *options[index + 2 :]]
+    return [flags[0], value, *options]

@@ -1,0 +1,102 @@
+"""Run by vspipe in place of the user's script, never imported.
+
+It evaluates that script as vspipe would, describes the script's output 0 in one line of JSON on stderr (the pipe itself
+carries pixels only), and gives vspipe a clip that the pipe can carry: RGB becomes YUV 4:4:4 and float becomes 16 bits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import vapoursynth as vs
+
+MARK = "rafrvsr-clip "  # how clip.py knows the line
+BT709, BT2020_NCL = 1, 9
+
+
+def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
+    """Output 0 of the script, which sees its folder, name and arguments as it would without us."""
+    os.chdir(script.parent)
+    names = {"__name__": "__vapoursynth__", "__file__": str(script), **arguments}
+    exec(compile(script.read_bytes(), str(script), "exec"), names)
+    outputs = vs.get_outputs()
+    if 0 not in outputs:
+        raise vs.Error(f"{script.name} sets no output 0; end it with clip.set_output()")
+    output = outputs[0]
+    if not isinstance(output, vs.VideoOutputTuple):
+        raise vs.Error(f"output 0 of {script.name} is not video; set the video clip as output 0")
+    clip = output.clip
+    if clip.format is None or clip.format.color_family == vs.UNDEFINED or 0 in (clip.width, clip.height):
+        raise vs.Error(f"output 0 of {script.name} changes its format or size; resize it to one format and size")
+    return clip
+
+
+def for_pipe(clip: vs.VideoNode, props: dict[str, Any]) -> vs.VideoNode:
+    """The clip as integers of at most 16 bits, never RGB. BT.2020 RGB takes BT.2020's matrix, any other BT.709's."""
+    bits = 16 if clip.format.sample_type == vs.FLOAT else min(clip.format.bits_per_sample, 16)
+    if clip.format.color_family == vs.RGB:
+        matrix = BT2020_NCL if props.get("_Primaries") == BT2020_NCL else BT709
+        yuv444 = vs.core.query_video_format(vs.YUV, vs.INTEGER, bits, 0, 0)
+        return vs.core.resize.Bicubic(clip, format=yuv444.id, matrix=matrix, range_s="limited")
+    if bits != clip.format.bits_per_sample:
+        return vs.core.resize.Point(clip, format=clip.format.replace(sample_type=vs.INTEGER, bits_per_sample=bits).id)
+    return clip
+
+
+def rate_of(clip: vs.VideoNode, props: Mapping[str, Any]) -> Fraction:
+    """Frames per second: declared, or where the clip declares a variable rate, that of frame 0."""
+    if clip.fps:
+        return Fraction(clip.fps)
+    if props.get("_DurationNum") and props.get("_DurationDen"):
+        return Fraction(props["_DurationDen"], props["_DurationNum"])
+    raise vs.Error("output 0 has neither a frame rate nor durations; give it one with std.AssumeFPS")
+
+
+def with_durations(clip: vs.VideoNode, rate: Fraction) -> vs.VideoNode:
+    """The clip with a duration in every frame. Sources leave it out of the last frame, and vspipe then fails."""
+
+    def completed(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if "_DurationNum" in f.props and "_DurationDen" in f.props:
+            return f
+        frame = f.copy()
+        frame.props["_DurationNum"], frame.props["_DurationDen"] = rate.denominator, rate.numerator
+        return frame
+
+    return vs.core.std.ModifyFrame(clip, clip, completed)
+
+
+def plain(props: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties that JSON can hold: numbers and lists of numbers."""
+    lists = {name: list(value) if isinstance(value, Sequence) else [value] for name, value in props.items()}
+    numbers = [name for name, values in lists.items() if all(isinstance(value, int | float) for value in values)]
+    return {name: lists[name] if isinstance(props[name], Sequence) else props[name] for name in numbers}
+
+
+def main(script: Path, arguments: dict[str, Any]) -> None:
+    """Set output 0 and describe it: format, size, frames, rate and the properties of frame 0."""
+    clip = evaluate(script, arguments)
+    with clip.get_frame(0) as frame:
+        clip = for_pipe(clip, plain(frame.props))
+    with clip.get_frame(0) as frame:
+        props = plain(frame.props)
+    rate = rate_of(clip, props)
+    with_durations(clip, rate).set_output(0)
+    report = {
+        "format": clip.format.name,
+        "width": clip.width,
+        "height": clip.height,
+        "frames": clip.num_frames,
+        "rate": [rate.numerator, rate.denominator],
+        "props": props,
+    }
+    print("\n" + MARK + json.dumps(report), file=sys.stderr, flush=True)
+
+
+if __name__ == "__vapoursynth__":
+    main(Path(globals()["rafrvsr_script"]), json.loads(globals()["rafrvsr_arguments"]))

@@ -1,0 +1,145 @@
+"""vspipe into ffmpeg: two child processes, their messages, their exit statuses."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.errors import EncodeError
+
+MESSAGE_LINES = 30
+PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away: then the reader is to blame
+
+
+def find_vspipe() -> str:
+    """The vspipe of this Python environment, else one on PATH."""
+    name = "vspipe.exe" if sys.platform == "win32" else "vspipe"
+    beside = Path(sys.executable).with_name(name)
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise EncodeError(
+            "vspipe was not found beside Python nor on PATH; install VapourSynth: pip install vapoursynth"
+        )
+    return found
+
+
+def find_ffmpeg() -> str:
+    """ffmpeg on PATH, else the one that the package imageio-ffmpeg brings."""
+    found = shutil.which("ffmpeg")
+    if found is not None:
+        return found
+    try:
+        import imageio_ffmpeg  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        message = "ffmpeg was not found on PATH; install it (apt install ffmpeg), or: pip install imageio-ffmpeg"
+        raise EncodeError(message) from None
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def transcode(
+    vspipe: Sequence[str], ffmpeg: Callable[[Clip], Sequence[str]], on_frames: Callable[[Clip, int, float], None]
+) -> tuple[Clip, int]:
+    """Run both commands and return the clip and the number of frames that ffmpeg wrote.
+
+    Args:
+        vspipe: a command that runs piped.py and writes to its standard output.
+        ffmpeg: the command for a clip; it reads standard input and reports to `-progress pipe:1`.
+        on_frames: called with the frames written so far and the seconds since the script was ready.
+
+    Raises:
+        EncodeError: a command failed; the message holds the end of what it said.
+    """
+    with _running(vspipe, stdin=subprocess.DEVNULL) as source:
+        assert source.stdout is not None
+        assert source.stderr is not None
+        said = deque[str](maxlen=MESSAGE_LINES)
+        clip = _await_clip(source.stderr, said)
+        if clip is None:
+            raise EncodeError(_message("vspipe", source.wait(), said))
+        start = time.monotonic()
+        with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source.stderr, said):
+            source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
+            frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
+            if source.wait() not in (0, *PIPE_CLOSED):
+                raise EncodeError(_message("vspipe", source.returncode, said))
+            if sink.returncode != 0:
+                raise EncodeError(_message("ffmpeg", sink.returncode, complaints))
+    return clip, frames
+
+
+def run_ffmpeg(command: Sequence[str]) -> None:
+    """Run ffmpeg alone to its end.
+
+    Raises:
+        EncodeError: it failed.
+    """
+    with _running(command, stdin=subprocess.DEVNULL) as process:
+        _, complaints = _follow(process, lambda _: None)
+        if process.returncode != 0:
+            raise EncodeError(_message("ffmpeg", process.returncode, complaints))
+
+
+@contextmanager
+def _running(command: Sequence[str], stdin: int | IO[str]) -> Iterator[subprocess.Popen[str]]:
+    """A child that does not outlive the block: on any error, Ctrl-C included, it is killed and waited for."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", errors="replace"
+    ) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+@contextmanager
+def _collecting(stream: IO[str], lines: deque[str]) -> Iterator[None]:
+    """Read a child's stream meanwhile, so that the child never blocks on it."""
+    reader = threading.Thread(target=lambda: lines.extend(stream), daemon=True)
+    reader.start()
+    try:
+        yield
+    finally:
+        reader.join()
+
+
+def _await_clip(stderr: IO[str], said: deque[str]) -> Clip | None:
+    """The clip that piped.py reports; None when vspipe ended without a report."""
+    for line in stderr:
+        clip = Clip.from_line(line)
+        if clip is not None:
+            return clip
+        said.append(line)
+    return None
+
+
+def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) -> tuple[int, deque[str]]:
+    """Wait for an ffmpeg that reports its progress; return its last frame count and the end of its messages."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    complaints = deque[str](maxlen=MESSAGE_LINES)
+    frames = 0
+    with _collecting(process.stderr, complaints):
+        for line in process.stdout:
+            key, _, value = line.strip().partition("=")
+            if key == "frame":
+                frames = int(value)
+                on_frames(frames)
+        process.wait()
+    return frames, complaints
+
+
+def _message(name: str, status: int, said: deque[str]) -> str:
+    cause = f"exit status {status}" if status >= 0 else f"signal {-status}"
+    text = "".join(said).strip() or "it gave no reason"
+    return f"{name} failed ({cause}):\n{text}"
