@@ -59,7 +59,7 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
         host.api.freeNode(clip)
         raise
     recurrence = _recurrence_node(clip, video, engine, host, register)
-    return _finish_node(clip, video, recurrence, host, register)
+    return _finish_node(clip, video, recurrence, engine, host, register)
 
 
 def _read_options(arguments: Map, host: Host) -> Options:
@@ -107,12 +107,19 @@ def _recurrence_node(clip: Node, video: Any, engine: Engine, host: Host, registe
     return _create(b"Upscale", output, [(rgb, lib.rpGeneral)], Recurrence(rgb, output, engine), host, register)
 
 
-def _finish_node(clip: Node, video: Any, recurrence: Node, host: Host, register: Register) -> Node:  # noqa: ANN401
+def _finish_node(
+    clip: Node,
+    video: Any,  # noqa: ANN401  (a cffi struct)
+    recurrence: Node,
+    engine: Engine,
+    host: Host,
+    register: Register,
+) -> Node:
     """The recurrence's frames in the clip's format, with its properties."""
     output = ffi.new("VSVideoInfo *", video[0])
     output.width *= SCALE
     output.height *= SCALE
-    instance = Finish(clip, recurrence, output, _guess_matrix(video), host)
+    instance = Finish(clip, recurrence, output, _guess_matrix(video), engine, host)
     dependencies = [(clip, lib.rpStrictSpatial), (recurrence, lib.rpGeneral)]
     return _create(b"Upscale", output, dependencies, instance, host, register)
 
@@ -273,8 +280,16 @@ class Colour:
 class Finish:
     """Turns RGBS frame n back into the clip's format with source frame n's colour, and puts its properties back."""
 
-    def __init__(self, clip: Node, recurrence: Node, output: Any, matrix: int, host: Host) -> None:  # noqa: ANN401
-        self.clip, self.recurrence, self.guessed = clip, recurrence, matrix
+    def __init__(
+        self,
+        clip: Node,
+        recurrence: Node,
+        output: Any,  # noqa: ANN401  (a cffi struct)
+        matrix: int,
+        engine: Engine,
+        host: Host,
+    ) -> None:
+        self.clip, self.recurrence, self.guessed, self.engine = clip, recurrence, matrix, engine
         self.format_id = host.format_id(output.format)
         self.family = output.format.colorFamily
         self.subsampled = bool(output.format.subSamplingW or output.format.subSamplingH)
@@ -291,6 +306,8 @@ class Finish:
         """See Filter. First the source frame, whose colour chooses the node; then that node's frame."""
         if reason == lib.arInitial:
             host.api.requestFrameFilter(n, self.clip, context)
+        elif reason == lib.arError and frame_data[0] == ffi.NULL:
+            self.engine.fail(n)  # VapourSynth passes the source's message on
         elif reason == lib.arAllFramesReady:
             source = host.api.getFrameFilter(n, self.clip, context)
             try:

@@ -1,0 +1,118 @@
+"""LAW 3: every format in and out, with each frame's own colour, and its properties kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+from tests.plugin.clips import core, moving, pixels, rgb_clip, same
+
+FORMATS = [
+    core.query_video_format(family, sample, bits, sub_w, sub_h)
+    for family, subsamplings in (
+        (vs.GRAY, [(0, 0)]),
+        (vs.RGB, [(0, 0)]),
+        (vs.YUV, [(0, 0), (1, 0), (1, 1), (2, 0), (2, 2), (0, 1)]),
+    )
+    for sub_w, sub_h in subsamplings
+    for sample, bits in (
+        (vs.INTEGER, 8),
+        (vs.INTEGER, 9),
+        (vs.INTEGER, 10),
+        (vs.INTEGER, 16),
+        (vs.FLOAT, 16),
+        (vs.FLOAT, 32),
+    )
+]
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_every_format_comes_back_x4_with_its_colours_and_properties(fmt: vs.VideoFormat) -> None:
+    """A flat frame of an ordinary colour must come back as it was; a wrong matrix, range or plane order shows."""
+    integer = fmt.sample_type == vs.INTEGER
+    top = (1 << fmt.bits_per_sample) - 1 if integer else 1.0
+    shares = [0.4, 0.55, 0.35] if integer or fmt.color_family == vs.RGB else [0.4, 0.05, -0.1]
+    colour = [round(s * top) if integer else s for s in shares[: fmt.num_planes]]
+    clip = core.std.BlankClip(format=fmt.id, width=32, height=24, length=3, color=colour)
+    clip = core.std.SetFrameProps(clip, _SARNum=4, _SARDen=3, Note="kept")
+    if fmt.color_family != vs.RGB:
+        clip = core.std.SetFrameProps(clip, _Matrix=1, _Range=0)
+    out = core.rafrvsr.Upscale(clip)
+    assert (out.width, out.height, out.format.id, out.num_frames) == (128, 96, fmt.id, 3)
+    frame, source = out.get_frame(1), clip.get_frame(1)
+    for plane, value in zip(pixels(frame), colour, strict=True):
+        middle = plane[plane.shape[0] // 4 : -plane.shape[0] // 4, plane.shape[1] // 4 : -plane.shape[1] // 4]
+        tolerance = 1.01 * max(1, top / 255) if integer else 5e-3
+        np.testing.assert_allclose(middle.astype(np.float64), value, atol=tolerance)
+    assert {key: frame.props[key] for key in source.props} == dict(source.props)
+
+
+def splice(*clips: vs.VideoNode) -> vs.VideoNode:
+    """The clips one after the other, each marked as a shot of its own."""
+    marked = [
+        core.std.SetFrameProps(c[0], _SceneChangePrev=1) + core.std.SetFrameProps(c[1:], _SceneChangePrev=0)
+        for c in clips
+    ]
+    return core.std.Splice(marked)
+
+
+def yuv(matrix: int, colour_range: int, chromaloc: int, seed: int) -> vs.VideoNode:
+    clip = rgb_clip(moving(3, 24, 32, seed))
+    return core.resize.Bicubic(clip, format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc)
+
+
+def by_hand(clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int) -> vs.VideoNode:
+    """What Upscale must equal, with the resizer's arguments written out."""
+    rgb = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in=matrix, range_in=colour_range, chromaloc_in=chromaloc)
+    return core.resize.Bicubic(
+        core.rafrvsr.Upscale(rgb), format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc
+    )
+
+
+def test_matrix_range_and_chroma_location_are_taken_per_frame() -> None:
+    kinds = [(6, 0, 0), (1, 1, 2), (9, 0, 1)]
+    parts = [yuv(*kind, seed) for seed, kind in enumerate(kinds)]
+    out = core.rafrvsr.Upscale(splice(*parts))
+    for i, (part, kind) in enumerate(zip(parts, kinds, strict=True)):
+        expected = by_hand(splice(part), *kind)
+        for n in range(3):
+            frame = out.get_frame(3 * i + n)
+            assert same(frame, expected.get_frame(n)), f"{kind}, frame {n}"
+            assert (frame.props["_Matrix"], frame.props["_Range"], frame.props["_ChromaLocation"]) == kind
+    assert not same(out.get_frame(0), by_hand(parts[0], 1, 1, 2).get_frame(0)), "the kinds must differ visibly"
+
+
+def test_the_deprecated_color_range_still_counts_where_range_is_absent() -> None:
+    full = yuv(1, 1, 0, 0)
+    old = core.std.SetFrameProps(core.std.RemoveFrameProps(full, ["_Range"]), _ColorRange=0)
+    assert same(core.rafrvsr.Upscale(old).get_frame(1), core.rafrvsr.Upscale(full).get_frame(1))
+
+
+@pytest.mark.parametrize(("width", "height", "guess"), [(32, 24, 6), (1040, 16, 1)])
+def test_an_unset_matrix_is_guessed_by_size_and_written_on_the_output(width: int, height: int, guess: int) -> None:
+    said = core.std.BlankClip(format=vs.YUV444P8, width=width, height=height, length=1, color=[120, 90, 170])
+    unset = core.std.RemoveFrameProps(said, ["_Matrix"])
+    out = core.rafrvsr.Upscale(unset).get_frame(0)
+    assert out.props["_Matrix"] == guess
+    assert same(out, core.rafrvsr.Upscale(core.std.SetFrameProps(unset, _Matrix=guess)).get_frame(0))
+
+
+def test_values_beyond_the_nominal_range_pass_instead_of_being_cut_off() -> None:
+    frames = moving(3, 24, 32)
+    frames[:, :, 6:18, 8:24] = 1.5
+    frames[:, :, :4, :4] = -0.25
+    out = pixels(core.rafrvsr.Upscale(rgb_clip(frames)).get_frame(1))[0]
+    assert abs(out[48, 64] - 1.5) < 0.02
+    assert abs(out[2, 2] + 0.25) < 0.05
+
+
+def test_the_output_is_centre_aligned() -> None:
+    """A picture symmetric about its centre must stay so: any shift of the sampling grid breaks it."""
+    half = moving(1, 24, 16)
+    frames = np.concatenate([half, half[..., ::-1]], -1).repeat(3, 0)
+    out = pixels(core.rafrvsr.Upscale(rgb_clip(frames), leadin=0).get_frame(0))[1]
+    base = pixels(core.resize.Bicubic(rgb_clip(frames), 128, 96).get_frame(0))[1]
+    shift = [np.mean((np.roll(out, s, 1) - base)[:, 8:-8] ** 2) for s in (-1, 0, 1)]
+    assert shift[1] < min(shift[0], shift[2])
+    assert abs(shift[0] - shift[2]) < 0.2 * (min(shift[0], shift[2]) - shift[1])

@@ -1,0 +1,65 @@
+"""LAW 4: where a shot begins, the recurrence begins anew, and the output says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import vapoursynth as vs
+
+from tests.plugin.clips import core, moving, rgb_clip, same
+
+
+def two_shots() -> vs.VideoNode:
+    return rgb_clip(np.concatenate([moving(6, 32, 48), moving(7, 32, 48, seed=5)]))
+
+
+def resets(clip: vs.VideoNode) -> list[int]:
+    return [n for n, f in enumerate(clip.frames(close=True)) if f.props.get("_RafrvsrReset") == 1]
+
+
+def with_prop(clip: vs.VideoNode, n: int, **props: int) -> vs.VideoNode:
+    return clip[:n] + core.std.SetFrameProps(clip[n], **props) + clip[n + 1 :]
+
+
+def test_the_detector_finds_the_cut_and_the_second_shot_stands_alone() -> None:
+    out = core.rafrvsr.Upscale(two_shots())
+    assert resets(out) == [0, 6]
+    alone = core.rafrvsr.Upscale(two_shots()[6:])
+    assert all(same(out.get_frame(6 + n), alone.get_frame(n)) for n in range(7))
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("auto", [0, 6]), ("props", [0]), ("detect", [0, 6]), ("off", [0])])
+def test_the_modes_without_properties(mode: str, expected: list[int]) -> None:
+    assert resets(core.rafrvsr.Upscale(two_shots(), scenecut=mode)) == expected
+
+
+@pytest.mark.parametrize(
+    ("n", "props", "mode", "expected"),
+    [
+        (3, {"_SceneChangePrev": 1}, "auto", [0, 3, 6]),
+        (3, {"_SceneChangePrev": 1}, "props", [0, 3]),
+        (3, {"_SceneChangePrev": 1}, "detect", [0, 6]),
+        (6, {"_SceneChangePrev": 0}, "auto", [0]),
+        (5, {"_SceneChangeNext": 0}, "auto", [0]),
+        (2, {"_SceneChangeNext": 1}, "props", [0, 3]),
+        (3, {"_SceneChangePrev": 1}, "off", [0]),
+    ],
+)
+def test_properties_come_before_the_detector(n: int, props: dict[str, int], mode: str, expected: list[int]) -> None:
+    assert resets(core.rafrvsr.Upscale(with_prop(two_shots(), n, **props), scenecut=mode)) == expected
+
+
+def test_a_threshold_of_one_trusts_no_pair_of_different_pictures_to_be_a_cut_less_than_zero_does() -> None:
+    assert resets(core.rafrvsr.Upscale(two_shots(), scenecut_threshold=0.0)) == list(range(13))
+    assert resets(core.rafrvsr.Upscale(two_shots(), scenecut_threshold=1.0)) == [0]
+
+
+def test_the_lead_in_sees_later_frames_and_zero_is_strictly_causal() -> None:
+    frames = moving(8, 24, 32)
+    changed = frames.copy()
+    changed[3:] = changed[3:, :, ::-1]
+    for leadin, differs in ((0, False), (4, True)):
+        first = [
+            core.rafrvsr.Upscale(rgb_clip(f), leadin=leadin, scenecut="off").get_frame(0) for f in (frames, changed)
+        ]
+        assert same(*first) != differs
