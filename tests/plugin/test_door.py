@@ -1,0 +1,85 @@
+"""LAW 2: the door opens under Python, closes politely without it, and importing the package costs nothing."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import vapoursynth as vs
+
+from tests.plugin.clips import core, moving, rgb_clip, same
+from vs_rafrvsr import OptionError, __version__, upscale
+from vs_rafrvsr.models.registry import MODELS
+
+VAPOURSYNTH = Path(vs.__file__).parent
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, cwd=cwd, check=False)
+
+
+def test_importing_the_package_loads_neither_torch_nor_cupy() -> None:
+    code = "import sys, vs_rafrvsr; sys.exit(any(m in sys.modules for m in ('torch', 'cupy', 'vapoursynth')))"
+    assert run(sys.executable, "-c", code).returncode == 0
+
+
+def test_version_and_models() -> None:
+    assert core.rafrvsr.Version() == __version__
+    found = core.rafrvsr.Models()
+    assert ([found] if isinstance(found, str) else found) == list(MODELS)
+
+
+def test_the_typed_face_is_the_same_filter() -> None:
+    clip = rgb_clip(moving(2, 24, 32))
+    assert same(
+        upscale(clip, leadin=0, tile=(32, 32)).get_frame(1),
+        core.rafrvsr.Upscale(clip, leadin=0, tile=[32, 32]).get_frame(1),
+    )
+    with pytest.raises(OptionError, match="chunk=0"):
+        upscale(clip, chunk=0)
+
+
+def test_a_c_host_without_python_gets_an_error_and_lives(tmp_path: Path) -> None:
+    program = tmp_path / "host"
+    built = run(
+        "cc", Path(__file__).with_name("host.c"), "-I", vs.get_include(), VAPOURSYNTH / "libvapoursynth.so.4",
+        f"-Wl,-rpath,{VAPOURSYNTH}", "-o", program,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    out = run(program)
+    assert out.returncode == 0, out.stderr
+    assert "error: Upscale: this program runs no Python" in out.stdout
+    assert "alive: 1" in out.stdout
+
+
+def test_vspipe_runs_the_filter_and_reports_its_errors(tmp_path: Path) -> None:
+    vspipe = Path(sys.executable).with_name("vspipe")
+    script = tmp_path / "script.vpy"
+    text = "import vapoursynth as vs\nvs.core.std.BlankClip(width=32, height=32, length=3, format=vs.YUV420P8)"
+    script.write_text(f"{text}.rafrvsr.Upscale().set_output()\n")
+    out = run(vspipe, "-c", "y4m", script, tmp_path / "out.y4m")
+    assert out.returncode == 0, out.stderr
+    assert (tmp_path / "out.y4m").stat().st_size > 3 * 128 * 128 * 3 // 2
+    script.write_text(f"{text}.rafrvsr.Upscale(chunk=0).set_output()\n")
+    out = run(vspipe, script, "--")
+    assert out.returncode != 0
+    assert "Upscale: chunk=0 is out of range" in out.stderr
+
+
+def test_fifty_evaluations_of_a_script_leave_no_memory_behind() -> None:
+    """What a previewer's reload does, with two instances in the script; the first rounds fill caches."""
+    process, used = psutil.Process(os.getpid()), []
+    for _ in range(50):
+        clip = rgb_clip(moving(3, 24, 32))
+        two = [core.rafrvsr.Upscale(clip), core.rafrvsr.Upscale(clip, leadin=0)]
+        for out in two:
+            out.get_frame(2)
+        del clip, two, out
+        gc.collect()
+        used.append(process.memory_info().rss)
+    assert max(used[25:]) - max(used[5:25]) < 8 * 2**20, [f"{u / 2**20:.0f}" for u in used]
