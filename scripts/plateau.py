@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import json
 import os
 import time
@@ -114,6 +115,9 @@ def run(
     if not recipe.flow.joint:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("raft.")}
     save_file(weights, args.out / f"{recipe.name}.safetensors")
+    del trainer
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def line(row: dict[str, float]) -> str:

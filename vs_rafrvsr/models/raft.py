@@ -51,21 +51,13 @@ def encode(net: RAFT, frames: Tensor, scale: float) -> Features:
     return Features(net.feature_encoder(x), net.context_encoder(x))
 
 
-def flow(
-    net: RAFT,
-    current: Features,
-    previous: Features,
-    size: tuple[int, int],
-    scale: float,
-    updates: int,
-    max_volume: int = MAX_VOLUME,
-) -> Tensor:
+def flow(net: RAFT, current: Features, previous: Features, size: tuple[int, int], scale: float, updates: int) -> Tensor:
     """Flow of `current` towards `previous`, (B, 2, h, w) fp32 in pixels of the frames, whose size (h, w) is given.
 
-    Large frames are matched a few pairs at a time; how many depends on the size and on `max_volume` alone.
+    Large frames are matched a few pairs at a time; how many depends on the size alone.
     """
     rows, columns = current.matching.shape[-2:]
-    pairs = max(1, max_volume // (rows * columns) ** 2)
+    pairs = max(1, MAX_VOLUME // (rows * columns) ** 2)
     parts = [
         _match(net, Features(*c), p, updates)
         for *c, p in zip(*(x.split(pairs) for x in (*current, previous.matching)), strict=True)

@@ -27,8 +27,6 @@ from vs_rafrvsr.training.validate import Score, validate
 from vs_rafrvsr.training.variants import Motion, VariantNet, initialise
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
-JOINT_VOLUME = 2**31
-"""Entries of RAFT's correlation volumes that a joint step may hold: training crops are small."""
 MOST_SKIPPED = 0.05
 """Share of steps since the last report whose gradient may overflow before the run stops."""
 
@@ -95,7 +93,7 @@ class Unroll:
             type(features)(*(x[:, part].flatten(0, 1) for x in pairs)) for part in (slice(1, None), slice(None, -1))
         )
         size = (lr.shape[-2], lr.shape[-1])
-        found = raft.flow(self.net.raft, current, previous, size, self.net.flow_input_scale, updates, JOINT_VOLUME)
+        found = raft.flow(self.net.raft, current, previous, size, self.net.flow_input_scale, updates)
         return torch.cat([found.new_zeros(batch, 1, 2, *size), found.unflatten(0, (batch, count - 1))], 1)
 
 

@@ -25,8 +25,6 @@ CAMERA_SIZE = (288, 384)
 CAMERA_FRAMES = 16
 VALIDATION_PER_SOURCE = 4
 """Clips of one source look alike: more of them only weigh it."""
-MATCH_AT_ONCE = 2**30
-"""Entries of RAFT's correlation volumes held at once while preparing: 4 GiB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,14 @@ def camera_clips(stills: Sequence[data.Source], recipe: Recipe, device: torch.de
     return made
 
 
-def clip_flow(net: RAFRVSR, lr: Tensor, updates: int | None = None) -> Tensor:
+def clip_flow(net: RAFRVSR, lr: Tensor) -> Tensor:
     """Flow of a clip (n, 3, h, w) uint8 to both neighbours: (n, 4, h, w) fp16, see `PoolClip.flow`."""
     size = (lr.shape[-2], lr.shape[-1])
     features = net.encode(lr.float() / 255)
     earlier, later = (raft.Features(*(x[part] for x in features)) for part in (slice(None, -1), slice(1, None)))
     flow = torch.zeros(len(lr), 4, *size, device=lr.device, dtype=torch.float16)
     for at, current, other in ((slice(1, None), later, earlier), (slice(None, -1), earlier, later)):
-        found = raft.flow(
-            net.raft, current, other, size, net.flow_input_scale, updates or net.flow_updates, max_volume=MATCH_AT_ONCE
-        )
+        found = net.flow(current, other, size)
         flow[at, slice(0, 2) if at.start else slice(2, 4)] = found.half()
     return flow
 
