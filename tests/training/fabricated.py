@@ -10,9 +10,9 @@ from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 
 
-def picture(height: int, width: int, seed: int = 0) -> Tensor:
-    """(3, height, width) uint8, smooth but with no symmetry."""
-    coarse = torch.rand(1, 3, height // 4, width // 4, generator=torch.Generator().manual_seed(seed))
+def picture(height: int, width: int, seed: int = 0, grain: int = 4) -> Tensor:
+    """(3, height, width) uint8, random with features of `grain` pixels, and without any symmetry."""
+    coarse = torch.rand(1, 3, height // grain, width // grain, generator=torch.Generator().manual_seed(seed))
     fine = F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
     return (fine[0] * 255).round().to(torch.uint8)
 

@@ -141,7 +141,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
     Singular values end between about 0.7 and 1.2 (Jordan et al. 2024, the quintic's coefficients).
     """
-    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = torch.bmm(x, x.mT)
         x = 3.4445 * x + torch.bmm(-4.7750 * gram + 2.0315 * torch.bmm(gram, gram), x)

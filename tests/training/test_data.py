@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vs_rafrvsr.training import data
+
+
+def write_image(path: Path, height: int, width: int, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 2] = value  # red, which OpenCV keeps last
+    cv2.imwrite(str(path), image)
+
+
+def septuplet(root: Path, name: str, frames: int = 7, height: int = 256, width: int = 448) -> None:
+    for i in range(1, frames + 1):
+        write_image(root / name / f"im{i}.png", height, width, value=i)
+
+
+def test_vimeo_septuplets_by_their_list(tmp_path: Path) -> None:
+    (tmp_path / "sep_trainlist.txt").write_text("00001/0001\n00001/0002\n00002/0001\n00003/0001\n\n")
+    septuplet(tmp_path / "sequences", "00001/0001")
+    septuplet(tmp_path / "sequences", "00001/0002", frames=6)
+    septuplet(tmp_path / "sequences", "00003/0001")
+    (tmp_path / "sequences" / "00003/0001/im4.png").write_bytes(b"no picture")
+    reading = data.read_vimeo(tmp_path, data.vimeo_list(tmp_path / "sep_trainlist.txt"))
+    (source,) = reading.sources
+    assert (source.name, source.hr.shape, source.lr) == ("00001/0001", (7, 3, 256, 448), None)
+    assert source.hr[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]  # in order, red first
+    assert reading.skipped == {
+        "00001/0002": "no file im7.png",
+        "00002/0001": "no file im1.png",
+        "00003/0001": "unreadable image",
+    }
+    assert reading.summary() == "1 read, 3 skipped, first 00001/0002: no file im7.png"
+
+
+def test_vimeo_super_resolution_set_brings_its_lr_frames(tmp_path: Path) -> None:
+    septuplet(tmp_path / "target", "00001/0266")
+    septuplet(tmp_path / "low_resolution", "00001/0266", height=64, width=112)
+    septuplet(tmp_path / "target", "00002/0001")
+    septuplet(tmp_path / "low_resolution", "00002/0001", height=128, width=224)
+    reading = data.read_vimeo(tmp_path, ["00001/0266", "00002/0001"])
+    (source,) = reading.sources
+    assert source.lr is not None
+    assert source.lr.shape == (7, 3, 64, 112)
+    assert "a quarter of its size" in reading.skipped["00002/0001"]
+
+
+def test_a_subset_is_drawn_once_and_for_all(tmp_path: Path) -> None:
+    names = [f"{i:05}/0001" for i in range(100)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    drawn = data.vimeo_list(tmp_path / "list.txt", subset=20)
+    assert drawn == data.vimeo_list(tmp_path / "list.txt", subset=20) == sorted(set(drawn))
+    assert drawn != data.vimeo_list(tmp_path / "list.txt", subset=20, seed=1)
+    with pytest.raises(data.DataError, match="100 clips listed, a subset of 101"):
+        data.vimeo_list(tmp_path / "list.txt", subset=101)
+
+
+def test_folders_of_frames(tmp_path: Path) -> None:
+    for i in range(8):
+        write_image(tmp_path / "good" / f"{i:03}.png", 50, 70, value=10 * i)
+    for i in range(3):
+        write_image(tmp_path / "short" / f"{i:03}.png", 50, 70)
+    for i in range(8):
+        write_image(tmp_path / "mixed" / f"{i:03}.png", 48, 64 + 8 * (i % 2))
+    reading = data.read_folders(tmp_path)
+    (source,) = reading.sources
+    assert source.hr.shape == (8, 3, 48, 64)  # cut to multiples of 8
+    assert reading.skipped == {"mixed": "frames of different sizes", "short": "3 frames, 7 needed"}
+
+
+def test_an_empty_set_is_an_error_that_says_why(tmp_path: Path) -> None:
+    write_image(tmp_path / "short" / "0.png", 48, 64)
+    with pytest.raises(data.DataError, match=r"no usable clip \(short: 1 frames, 7 needed\)"):
+        data.read_folders(tmp_path)
+    with pytest.raises(data.DataError, match=r"index\.json: not found"):
+        data.read_pack(tmp_path)
+
+
+def test_a_pack_of_videos_and_stills(tmp_path: Path) -> None:
+    writer = cv2.VideoWriter(str(tmp_path / "a.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for i in range(14):
+        writer.write(np.full((48, 64, 3), (0, 0, 10 * i), np.uint8))
+    writer.release()
+    (tmp_path / "b.avi").write_bytes(b"no video")
+    entries = [{"file": f"{name}.avi", "src": f"owner/{name}:path.mp4"} for name in "abc"]
+    (tmp_path / "index.json").write_text(json.dumps(entries))
+    write_image(tmp_path / "large.png", 330, 400)
+    write_image(tmp_path / "small.png", 100, 400)
+    stills = [{"file": f"{name}.png", "src": "owner/still:x"} for name in ("large", "small")]
+    (tmp_path / "stills.json").write_text(json.dumps(stills))
+    reading = data.read_pack(tmp_path)
+    (source,) = reading.sources
+    assert (source.group, source.hr.shape) == ("owner/a", (14, 3, 48, 64))
+    assert abs(int(source.hr[13, 0].mean()) - 130) < 8
+    assert source.hr[13, 2].mean() < 8
+    assert reading.skipped == {"b.avi": "unreadable video", "c.avi": "no such file"}
+    still = data.read_stills(tmp_path)
+    assert still.sources[0].hr.shape == (1, 3, 328, 400)
+    assert list(still.skipped) == ["small.png"]
+
+
+def test_the_validation_split_follows_the_source_and_never_moves() -> None:
+    kept = [name for name in (f"owner{i}/repo{i}" for i in range(400)) if data.is_validation(name)]
+    assert 20 < len(kept) < 60
+    assert kept[:2] == ["owner2/repo2", "owner24/repo24"]

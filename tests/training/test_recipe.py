@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vs_rafrvsr.training import recipe
+from vs_rafrvsr.training.recipe import Recipe, RecipeError
+
+RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.toml"))
+
+
+def test_overrides_reach_tables_and_keep_types(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("rate = 1\n[model]\nchannels = 32\n")
+    found = recipe.load(file, ["model.blocks=3", "betas=[0.9, 0.95]", "precision=fp16", "flow.joint=true"])
+    assert (found.name, found.rate, found.betas, found.precision) == ("mine", 1.0, (0.9, 0.95), "fp16")
+    assert (found.model.channels, found.model.blocks, found.flow.joint) == (32, 3, True)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rte=1", "unknown key rte: did you mean rate?"),
+        ("model.chanels=1", "unknown key model.chanels: did you mean model.channels?"),
+        ("steps=1.5", "steps = 1.5: expected int"),
+        ("steps=true", "steps = True: expected int"),
+        ("precision=int8", "precision = 'int8': one of 'bf16', 'fp16', 'fp32'"),
+        ("betas=[0.9]", "betas = .*: a list of 2"),
+        ("model=3", "model is a table"),
+        ("rate", "write key=value"),
+    ],
+)
+def test_a_bad_override_says_what_is_allowed(override: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text("")
+    with pytest.raises(RecipeError, match=message.replace("?", r"\?")):
+        recipe.load(file, [override])
+
+
+def test_a_change_keeps_the_rest_of_its_table() -> None:
+    changed = recipe.change(Recipe(name="a"), {"model": {"refine": 8}})
+    again = recipe.change(changed, {"model": {"tail": 1}, "batch": 4})
+    assert (again.model.refine, again.model.tail, again.batch) == (8, 1, 4)
+
+
+@pytest.mark.parametrize("file", [f for f in RECIPES if f.stem != "plateau"], ids=lambda f: f.stem)
+def test_recipes_load(file: Path) -> None:
+    assert recipe.load(file).steps > 0
+
+
+def test_plateau_runs_are_changes_of_the_baseline() -> None:
+    import tomllib
+
+    table = tomllib.loads((RECIPES[0].parent / "plateau.toml").read_text())
+    baseline = recipe.change(Recipe(name="baseline"), table["baseline"])
+    runs = {name: recipe.change(baseline, {"name": "baseline", **changes}) for name, changes in table["runs"].items()}
+    assert runs.pop("baseline") == baseline
+    assert all(run != baseline for run in runs.values())

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from vs_rafrvsr.models.rafrvsr import RAFRVSR
+from vs_rafrvsr.models.warp import space_to_depth
+from vs_rafrvsr.training.loop import Unroll
+from vs_rafrvsr.training.variants import Motion, Variant, VariantNet, initialise
+
+PLAIN = Variant(channels=8, blocks=2)
+
+
+def net_of(variant: Variant) -> VariantNet:
+    torch.manual_seed(0)
+    net = VariantNet(variant, offset=-1.5, flow_updates=1, flow_input_scale=1.0)
+    initialise(net)
+    return net.requires_grad_(False)
+
+
+def frames() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 4, 3, 16, 20, generator=generator), torch.randn(2, 4, 2, 16, 20, generator=generator)
+
+
+def test_without_changes_it_is_the_model_users_get() -> None:
+    net = net_of(PLAIN)
+    model = RAFRVSR(channels=8, blocks=2, flow_updates=1, flow_input_scale=1.0)
+    model.load_state_dict(net.state_dict())
+    lr, flow = frames()
+    ours, _ = Unroll(net, None, None)(lr, flow)
+    state = model.empty_state(lr[:, 0])
+    for t in range(4):
+        state = model.step(lr[:, t], state, flow[:, t] if t else None)
+        assert torch.equal(state.hr, ours[:, t])
+
+
+def test_refinement_starts_as_the_flow_it_is_given() -> None:
+    lr, flow = frames()
+    _, used = Unroll(net_of(dataclasses.replace(PLAIN, refine=4)), None, None)(lr, flow)
+    assert torch.equal(used, flow)
+
+
+def test_frame_0_ignores_its_flow_and_later_frames_use_theirs() -> None:
+    lr, flow = frames()
+    unroll = Unroll(net_of(PLAIN), None, None)
+    reference, _ = unroll(lr, flow)
+    for t in range(4):
+        other = flow.clone()
+        other[:, t] += 1
+        changed = (unroll(lr, other)[0] != reference).flatten(2).any(2).any(0)
+        assert changed.tolist() == [t > 0 and s >= t for s in range(4)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"previous": "none"},
+        {"fetch": "nearest"},
+        {"previous_lr": True},
+        {"phase": True},
+        {"hidden": "conv"},
+        {"tail": 1},
+    ],
+)
+def test_every_change_changes_the_result(change: dict[str, object]) -> None:
+    lr, flow = frames()
+    plain, _ = Unroll(net_of(PLAIN), None, None)(lr, flow)
+    other, _ = Unroll(net_of(dataclasses.replace(PLAIN, **change)), None, None)(lr, flow)  # type: ignore[arg-type]
+    assert not torch.equal(plain, other)
+
+
+def test_detail_of_a_frame_that_equals_its_base_is_zero_and_blanked_clips_see_none() -> None:
+    net = net_of(dataclasses.replace(PLAIN, previous="detail"))
+    lr = frames()[0][:, 0]
+    base = net.base(lr)
+    still = Motion(torch.zeros(2, 2, 16, 20), lr, torch.ones(2))
+    assert net._previous(base, base, still).abs().max() < 1e-4
+    assert torch.allclose(net._previous(base + 0.01, base, still), torch.full((2, 48, 16, 20), 0.08), atol=1e-4)
+    blanked = net._previous(base + 0.01, base, still._replace(keep=torch.tensor([1.0, 0.0])))
+    assert blanked[0].abs().min() > 0
+    assert blanked[1].abs().max() == 0
+
+
+def test_a_nearest_fetch_takes_whole_pixels() -> None:
+    """Half a pixel and less stays, more goes to the next: features are moved, never blended."""
+    net = net_of(dataclasses.replace(PLAIN, fetch="nearest"))
+    lr, _ = frames()
+    state = net.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
+    shift = torch.zeros(2, 2, 16, 20)
+    outputs = {}
+    for x in (0.0, 0.4, 0.6, 1.0):
+        shift[:, 0] = x
+        # The HR output is fetched bilinearly still: blank it to look at the hidden features alone.
+        outputs[x] = net.advance(lr[:, 1], state, Motion(shift.clone(), lr[:, 0], torch.zeros(2))).hr
+    assert torch.allclose(outputs[0.0], outputs[0.4], atol=1e-5)
+    assert torch.allclose(outputs[0.6], outputs[1.0], atol=1e-5)
+    assert not torch.allclose(outputs[0.0], outputs[1.0], atol=1e-5)
+
+
+def test_the_empty_state_shows_no_previous_output() -> None:
+    net = net_of(PLAIN)
+    lr = frames()[0][:, 0]
+    assert torch.equal(
+        net._previous(torch.rand(2, 3, 64, 80), net.base(lr), None), space_to_depth(torch.zeros(2, 3, 64, 80))
+    )
