@@ -76,6 +76,7 @@ def encode(
         EncodeError: a file cannot be read or written, the script has no usable output, vspipe or ffmpeg failed.
     """
     _check(script, out, source, frames, overwrite)
+    delay = Fraction(0) if source is None else video_delay(source)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder, _partial(out) as partial:
         timecodes = Path(folder) / "timecodes.txt"
@@ -88,7 +89,7 @@ def encode(
         times = read_timecodes(timecodes)
         if written != len(times):
             raise EncodeError(f"ffmpeg wrote {written} of vspipe's {len(times)} frames; is one of its options a limit?")
-        times = _settle_timing(partial, clip, times, source)
+        times = _settle_timing(partial, times, clip.rate, delay)
     return Encoded(clip, written, times, time.monotonic() - start)
 
 
@@ -140,14 +141,13 @@ def _ffmpeg_command(clip: Clip, out: Path, source: Path | None, chosen: Sequence
     return [*_quiet_ffmpeg(), *pixels, *rate, "-i", "pipe:0", *options, str(out)]
 
 
-def _settle_timing(path: Path, clip: Clip, times: list[Fraction], source: Path | None) -> list[Fraction]:
-    """Give the file's frames their true times, where a constant rate from 0 on is not yet that; return them."""
-    constant = is_constant(times, clip.rate)
+def _settle_timing(path: Path, times: list[Fraction], rate: Fraction, delay: Fraction) -> list[Fraction]:
+    """Give the file's frames their true times, where a constant rate from 0 on is not yet that; return the clip's."""
+    constant = is_constant(times, rate)
     if constant:
-        times = [index / clip.rate for index in range(len(times))]
-    delay = Fraction(0) if source is None else video_delay(source)
+        times = [index / rate for index in range(len(times))]
     if delay or not constant:
-        _retime(path, [delay + time for time in times], clip.rate)
+        _retime(path, [delay + time for time in times], rate)
     return times
 
 

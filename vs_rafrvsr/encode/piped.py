@@ -39,14 +39,15 @@ def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
 
 def for_pipe(clip: vs.VideoNode, props: dict[str, Any]) -> vs.VideoNode:
     """The clip as integers of at most 16 bits, never RGB. BT.2020 RGB takes BT.2020's matrix, any other BT.709's."""
-    bits = 16 if clip.format.sample_type == vs.FLOAT else min(clip.format.bits_per_sample, 16)
+    integers = clip.format.replace(sample_type=vs.INTEGER, bits_per_sample=_bits(clip.format))
     if clip.format.color_family == vs.RGB:
         matrix = BT2020_NCL if props.get("_Primaries") == BT2020_NCL else BT709
-        yuv444 = vs.core.query_video_format(vs.YUV, vs.INTEGER, bits, 0, 0)
-        return vs.core.resize.Bicubic(clip, format=yuv444.id, matrix=matrix, range_s="limited")
-    if bits != clip.format.bits_per_sample:
-        return vs.core.resize.Point(clip, format=clip.format.replace(sample_type=vs.INTEGER, bits_per_sample=bits).id)
-    return clip
+        return clip.resize.Bicubic(format=integers.replace(color_family=vs.YUV).id, matrix=matrix, range_s="limited")
+    return clip if integers.id == clip.format.id else clip.resize.Point(format=integers.id)
+
+
+def _bits(given: vs.VideoFormat) -> int:
+    return 16 if given.sample_type == vs.FLOAT else min(given.bits_per_sample, 16)
 
 
 def rate_of(clip: vs.VideoNode, props: Mapping[str, Any]) -> Fraction:

@@ -1,0 +1,162 @@
+"""What goes wrong is said once and clearly, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from encode.media import FFV1, X264, script
+from vs_rafrvsr.encode import Progress, encode
+from vs_rafrvsr.errors import EncodeError
+
+CLIP = "core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length=24)"
+GOOD = f"{CLIP}.set_output()"
+FAILS_LATER = f"""
+def fail(n, f):
+    if n == 5:
+        raise RuntimeError("frame five is bad")
+    return f
+core.std.ModifyFrame({CLIP}, {CLIP}, fail).set_output()
+"""
+SLOW = f"""
+import time
+core.std.ModifyFrame({CLIP}, {CLIP}, lambda n, f: time.sleep(0.2) or f).set_output()
+"""
+
+
+def left_over(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.suffix in (".mkv", ".mp4") or "part" in path.name)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (FAILS_LATER, "frame five is bad"),
+        ("this is no Python", "SyntaxError"),
+        ("raise ValueError('no such film')", "no such film"),
+        (CLIP, "sets no output 0"),
+        ("core.std.BlankAudio().set_output()", "is not video"),
+        (f"a = {CLIP}\ncore.std.Splice([a, a.resize.Point(32, 32)], mismatch=True).set_output()", "size"),
+        (f"{CLIP}.std.RemoveFrameProps().std.AssumeFPS(fpsnum=0).set_output()", "AssumeFPS"),
+    ],
+)
+def test_a_script_that_fails(body: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(EncodeError, match=message):
+        encode(script(tmp_path, body), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-c:v", "nonesuch"), "(?s)ffmpeg failed.*nonesuch"),
+        (("-c:v", "libx264", "-preset", "nonesuch"), "ffmpeg failed"),
+        ((*FFV1, "-frames:v", "3"), "wrote 3 of"),
+    ],
+)
+def test_ffmpeg_options_that_fail(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    with pytest.raises(EncodeError, match=message):
+        encode(script(tmp_path, GOOD), tmp_path / "out.mkv", ffmpeg_options=options)
+    assert left_over(tmp_path) == []
+
+
+def test_files_that_cannot_be_used(tmp_path: Path) -> None:
+    path = script(tmp_path, GOOD)
+    with pytest.raises(EncodeError, match="does not exist"):
+        encode(tmp_path / "absent.vpy", tmp_path / "out.mkv")
+    with pytest.raises(EncodeError, match="does not exist"):
+        encode(path, tmp_path / "out.mkv", source=tmp_path / "absent.mkv")
+    with pytest.raises(EncodeError, match="not a readable video"):
+        encode(path, tmp_path / "out.mkv", source=path, ffmpeg_options=FFV1)
+    with pytest.raises(EncodeError, match="cannot be written"):
+        encode(path, tmp_path / "no such folder" / "out.mkv")
+    with pytest.raises(EncodeError, match="is the script itself"):
+        encode(path, path, overwrite=True)
+    with pytest.raises(EncodeError, match="rising range"):
+        encode(path, tmp_path / "out.mkv", frames=range(5, 5))
+    with pytest.raises(EncodeError, match="range of frames"):
+        encode(path, tmp_path / "out.mkv", frames=range(5), source=path)
+    assert left_over(tmp_path) == []
+
+
+def test_an_existing_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
+    path, out = script(tmp_path, GOOD), tmp_path / "out.mkv"
+    out.write_text("precious")
+    with pytest.raises(EncodeError, match="--overwrite"):
+        encode(path, out)
+    failing = script(tmp_path, FAILS_LATER, "failing.vpy")
+    with pytest.raises(EncodeError):
+        encode(failing, out, overwrite=True, ffmpeg_options=FFV1)
+    assert out.read_text() == "precious"
+    encode(path, out, overwrite=True, ffmpeg_options=FFV1)
+    assert out.stat().st_size > 1000
+
+
+def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(EncodeError, match="apt install ffmpeg"):
+        encode(script(tmp_path, GOOD), tmp_path / "out.mkv")
+
+
+def test_progress_rises_to_the_end(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    encode(script(tmp_path, GOOD), tmp_path / "out.mkv", ffmpeg_options=FFV1, progress=seen.append)
+    assert [p.frames for p in seen] == sorted(p.frames for p in seen)
+    assert (seen[-1].frames, seen[-1].total) == (24, 24)
+    assert seen[-1].fps > 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tmp_path: Path) -> None:
+    path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
+    command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--", *X264]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    children = _children(process.pid, 2)
+    assert {child.name() for child in children} == {"vspipe", "ffmpeg"}
+    time.sleep(0.3)
+    os.kill(process.pid, sent)
+    process.communicate(timeout=20)
+    assert process.returncode == 128 + sent
+    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    assert left_over(tmp_path) == []
+
+
+def _children(pid: int, count: int) -> list[psutil.Process]:
+    """The children of a process, once there are so many."""
+    for _ in range(200):
+        found = psutil.Process(pid).children()
+        if len(found) == count and all(child.name() in ("vspipe", "ffmpeg") for child in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"process {pid} has no {count} children")
+
+
+def test_vspipe_killed_from_outside_is_an_error(tmp_path: Path) -> None:
+    def kill_vspipe(progress: Progress) -> None:
+        for child in psutil.Process().children():
+            if child.name() == "vspipe":
+                child.kill()
+
+    with pytest.raises(EncodeError, match="signal 9"):
+        encode(script(tmp_path, SLOW), tmp_path / "out.mkv", ffmpeg_options=FFV1, progress=kill_vspipe)
+    assert left_over(tmp_path) == []
+
+
+def test_the_script_sees_its_folder_and_arguments(tmp_path: Path) -> None:
+    (tmp_path / "size.txt").write_text("32")
+    body = f"""
+from pathlib import Path
+assert __name__ == "__vapoursynth__" and Path(__file__).name == "script.vpy"
+{CLIP}.resize.Point(int(width), int(Path("size.txt").read_text())).set_output()
+"""
+    arguments = {"width": "48"}
+    result = encode(script(tmp_path, body), tmp_path / "out.mkv", ffmpeg_options=FFV1, arguments=arguments)
+    assert (result.clip.width, result.clip.height) == (48, 32)

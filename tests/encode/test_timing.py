@@ -1,0 +1,83 @@
+"""Timestamps of the file are those of the clip's frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times
+from vs_rafrvsr.encode import encode
+
+MOVING = """
+clip = core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length={length}, fpsnum=24000, fpsden=1001)
+clip = core.std.FrameEval(clip, lambda n, c=clip: core.std.BlankClip(c, color=[16 + 3 * n, 128, 128]))
+"""
+# Ten frames at 24000/1001, then ten at 30000/1001: two declarations that make a clip of variable rate.
+TWO_RATES = (
+    MOVING.format(length=20)
+    + """
+slow, fast = clip[:10], clip[10:].std.AssumeFPS(fpsnum=30000, fpsden=1001)
+clip = core.std.Splice([slow, fast], mismatch=True)
+clip.set_output()
+"""
+)
+# The same durations under a declaration of one constant rate, as sources of variable rate are often read.
+WRONGLY_CONSTANT = (
+    MOVING.format(length=20)
+    + """
+def durations(n, f):
+    f = f.copy()
+    f.props["_DurationNum"], f.props["_DurationDen"] = 1001, 24000 if n < 10 else 30000
+    return f
+clip.std.ModifyFrame(clip, durations).set_output()
+"""
+)
+STARTS = [n * 1001 / 24000 if n < 10 else 10 * 1001 / 24000 + (n - 10) * 1001 / 30000 for n in range(20)]
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("body", [TWO_RATES, WRONGLY_CONSTANT], ids=["declared variable", "declared constant"])
+def test_a_variable_frame_rate_is_kept(body: str, suffix: str, tmp_path: Path) -> None:
+    out = tmp_path / f"out.{suffix}"
+    result = encode(script(tmp_path, body), out, ffmpeg_options=(*X264, "-bf", "3"))  # B-frames: packets out of order
+    tolerance = 0.0006 if suffix == "mkv" else 0.0001  # Matroska counts milliseconds
+    assert times(out) == pytest.approx(STARTS, abs=tolerance)
+    assert [float(time) for time in result.times] == pytest.approx(STARTS, abs=1e-6)
+    greys = pixels(out)[:: 64 * 48 * 3 // 2]
+    assert list(greys) == sorted(greys)
+    assert len(set(greys)) == 20
+
+
+@pytest.mark.parametrize(("suffix", "options"), [("mkv", FFV1), ("mkv", ()), ("mp4", X264)])
+def test_a_constant_frame_rate_is_exact(suffix: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    out = tmp_path / f"out.{suffix}"
+    result = encode(script(tmp_path, MOVING.format(length=30) + "clip.set_output()"), out, ffmpeg_options=options)
+    video = streams(out, "video")[0]
+    assert video["r_frame_rate"] == video["avg_frame_rate"] == "24000/1001"
+    assert times(out) == pytest.approx([n * 1001 / 24000 for n in range(30)], abs=0.0006)
+    assert result.times[29] == Fraction(29 * 1001, 24000)
+
+
+def test_a_variable_rate_source_read_by_bestsource(tmp_path: Path) -> None:
+    """Twelve frames at 24 per second, then twelve at 10, in a file whose video starts 0.7 s after its sound."""
+    pytest.importorskip("vapoursynth").core.bs  # noqa: B018
+    pattern = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=24:duration=1", "-f", "lavfi", "-i", "sine=duration=3")
+    slowed = "setpts='if(lt(N,12),N/24,0.5+(N-12)/10)/TB+0.7/TB'"
+    timing = ("-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+    ffmpeg(*pattern, "-vf", slowed, *timing, *X264, "-c:a", "flac", tmp_path / "source.mkv")
+    body = f"core.bs.VideoSource(r'{tmp_path / 'source.mkv'}', showprogress=False).set_output()"
+    out = tmp_path / "out.mkv"
+    encode(script(tmp_path, body), out, source=tmp_path / "source.mkv", ffmpeg_options=X264)
+    assert times(out) == pytest.approx(times(tmp_path / "source.mkv"), abs=0.0011)
+    assert times(out, "a") == times(tmp_path / "source.mkv", "a")
+
+
+def test_a_range_of_frames(tmp_path: Path) -> None:
+    path = script(tmp_path, MOVING.format(length=20) + "clip.set_output()")
+    encode(path, tmp_path / "all.mkv", ffmpeg_options=FFV1)
+    result = encode(path, tmp_path / "part.mkv", ffmpeg_options=FFV1, frames=range(5, 9))
+    assert result.frames == 4
+    size = 64 * 48 * 3 // 2
+    assert pixels(tmp_path / "part.mkv") == pixels(tmp_path / "all.mkv")[5 * size : 9 * size]

@@ -1,0 +1,134 @@
+"""The command line: `python -m vs_rafrvsr doctor | models | encode`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Display
+
+from vs_rafrvsr.errors import RafrvsrError
+
+ENCODE_EXAMPLE = """\
+example:
+  python -m vs_rafrvsr encode upscale.vpy film_x4.mkv --source film.mkv -- -c:v libx265 -crf 16 -preset slow
+
+What follows `--` goes to ffmpeg as output options.
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command; its exit status."""
+    words, ffmpeg_options = _split(words)
+    arguments = _parser().parse_args(words)
+    arguments.ffmpeg_options = ffmpeg_options
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        return int(arguments.run(arguments))
+    except RafrvsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Our words, and those behind the first `--`, which are ffmpeg's."""
+    if "--" not in words:
+        return words, []
+    end = words.index("--")
+    return words[:end], words[end + 1 :]
+
+
+def _exit_on_signal(number: int, frame: FrameType | None) -> None:
+    """End as on an error, so that children are killed and partial files removed."""
+    del frame
+    raise SystemExit(128 + number)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vs_rafrvsr", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="doctor | models | encode")
+    doctor = commands.add_parser("doctor", help="check this installation and say what to do about what is broken")
+    doctor.set_defaults(run=_doctor)
+    models = commands.add_parser("models", help="list the models: degradation, size, measured quality")
+    models.set_defaults(run=_models)
+    encode = commands.add_parser(
+        "encode",
+        help="encode a script's output through vspipe and ffmpeg with nothing lost",
+        epilog=ENCODE_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    encode.set_defaults(run=_encode)
+    encode.add_argument("script", type=Path, metavar="SCRIPT.vpy")
+    encode.add_argument("out", type=Path, metavar="OUT", help="the suffix chooses the container")
+    encode.add_argument("--source", type=Path, metavar="VIDEO", help="copy sound, subtitles, chapters, tags from here")
+    encode.add_argument("--frames", type=_frames, metavar="FIRST:END", help="only these frames (END is not among them)")
+    encode.add_argument("--arg", type=_argument, action="append", default=[], metavar="KEY=VALUE", help="as vspipe's")
+    encode.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    return parser
+
+
+def _frames(text: str) -> range:
+    first, _, end = text.partition(":")
+    return range(int(first), int(end))
+
+
+def _argument(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise ValueError(text)
+    return key, value
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    del arguments
+    from vs_rafrvsr.doctor import examine
+
+    return examine(Console())
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    del arguments
+    from vs_rafrvsr.models.listing import table
+
+    Console().print(table())
+    return 0
+
+
+def _encode(arguments: argparse.Namespace) -> int:
+    from vs_rafrvsr.encode import Progress, encode
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]:.2f} fps"), TimeRemainingColumn())
+    with Display(*columns, console=Console(stderr=True)) as display:
+        task = display.add_task("", total=None, fps=0.0)
+
+        def show(progress: Progress) -> None:
+            display.update(task, completed=progress.frames, total=progress.total, fps=progress.fps)
+
+        done = encode(
+            arguments.script,
+            arguments.out,
+            source=arguments.source,
+            ffmpeg_options=arguments.ffmpeg_options,
+            frames=arguments.frames,
+            arguments=dict(arguments.arg),
+            overwrite=arguments.overwrite,
+            progress=show,
+        )
+    fps = done.frames / done.seconds
+    print(f"{arguments.out}: {done.frames} frames in {done.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
