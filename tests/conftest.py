@@ -1,14 +1,27 @@
-"""GPU tests: skipped and counted where there is no GPU; RAFRVSR_REQUIRE_CUDA=1 makes that an error instead."""
+"""The installed wheel is what is tested; GPU tests are counted where there is no GPU."""
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+# Behind site-packages, so that `tests` is found and the source tree's `vs_rafrvsr` is not.
+sys.path.append(str(Path(__file__).parent.parent))
+
+
+def pytest_report_header() -> str:
+    """Which copy of the package is under test."""
+    import vs_rafrvsr
+
+    return f"vs_rafrvsr: {Path(vs_rafrvsr.__file__).parent}"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip GPU tests without a GPU; RAFRVSR_REQUIRE_CUDA=1 makes that an error instead."""
     if torch.cuda.is_available():
         return
     if os.environ.get("RAFRVSR_REQUIRE_CUDA") == "1":
