@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from fabricated import clip
 from safetensors.torch import load_file, save_file
 
+from tests.training.fabricated import clip
 from vs_rafrvsr.training import checkpoint
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared

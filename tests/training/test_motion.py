@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fabricated import picture
 
+from tests.training.fabricated import picture
 from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training import motion
 from vs_rafrvsr.training.degrade import degrade

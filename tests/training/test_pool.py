@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from fabricated import clip
 
+from tests.training.fabricated import clip
 from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training.degrade import KINDS, PHASE
 from vs_rafrvsr.training.pool import PLAN, Pool

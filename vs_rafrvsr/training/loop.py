@@ -167,13 +167,14 @@ class Trainer:
         stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
         # Searching for the fastest convolutions pays here alone: flow and validation meet too many shapes.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=True):
-            with torch.cuda.stream(stream):
-                for _ in range(3):
-                    self._body()
-            torch.cuda.current_stream().wait_stream(stream)
-            with torch.cuda.graph(graph):
+        torch.backends.cudnn.benchmark = True
+        with torch.cuda.stream(stream):
+            for _ in range(3):
                 self._body()
+        torch.cuda.current_stream().wait_stream(stream)
+        with torch.cuda.graph(graph):
+            self._body()
+        torch.backends.cudnn.benchmark = False
         self.optimiser.load(held)
         for value in self.sums.values():
             value.zero_()
