@@ -19,8 +19,8 @@ import torch
 import vapoursynth as vs
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from rich.progress import track
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from vs_rafrvsr.training.degrade import degrade
 
@@ -69,7 +69,8 @@ def play(clip: vs.VideoNode, name: str) -> Iterator[Frames]:
 
 def luma(rgb: Frames) -> NDArray[np.float64]:
     """Y of BT.601 in studio range, unrounded."""
-    return rgb.astype(np.float64) / 255 @ np.array([65.481, 128.553, 24.966]) + 16
+    y: NDArray[np.float64] = rgb.astype(np.float64) / 255 @ np.array([65.481, 128.553, 24.966]) + 16
+    return y
 
 
 def psnr(truth: Frames, found: Frames) -> float:
@@ -103,7 +104,7 @@ def measure_vid4(truths: dict[str, Frames], device: str) -> dict[str, object]:
             "leadin=0": core.rafrvsr.Upscale(clip, leadin=0, device=device),
             "default": core.rafrvsr.Upscale(clip, device=device),
         }
-        row = {}
+        row: dict[str, dict[str, object]] = {}
         for way, out in ways.items():
             pairs = list(zip(truth, play(out, f"{name} {way}"), strict=True))
             row[way] = {

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from tests.plugin.clips import core, pixels, rgb_clip
 from vs_rafrvsr.models.warp import BicubicBase, depth_to_space, space_to_depth, upsample_flow, warp
@@ -34,7 +35,10 @@ def test_upsampled_flow_is_in_pixels_of_the_output_and_commutes_with_upscaling()
     ys, xs = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
     ramp = (2 * xs + 3 * ys)[None, None]
     flow = torch.stack([0.3 + 0 * xs, -0.6 + 0 * ys])[None]
-    enlarge = lambda x: F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)  # noqa: E731
+
+    def enlarge(x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False)
+
     inner = (..., slice(12, -12), slice(12, -12))
     torch.testing.assert_close(enlarge(warp(ramp, flow))[inner], warp(enlarge(ramp), upsample_flow(flow))[inner])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import vapoursynth as vs
@@ -40,7 +40,7 @@ def moving(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.flo
     return (0.1 + 0.8 * frames / frames.max()).astype(np.float32)
 
 
-def pixels(frame: vs.VideoFrame) -> list[NDArray[np.generic]]:
+def pixels(frame: vs.VideoFrame) -> list[NDArray[Any]]:
     """The planes, copied."""
     return [np.asarray(frame[p]).copy() for p in range(frame.format.num_planes)]
 
@@ -59,6 +59,3 @@ def failing_at(clip: vs.VideoNode, bad: int, message: str) -> vs.VideoNode:
         return f
 
     return core.std.ModifyFrame(clip, clip, maybe)
-
-
-type Maker = Callable[[], vs.VideoNode]

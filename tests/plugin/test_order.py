@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,21 +61,23 @@ def test_chunks_rendered_apart_join_bit_for_bit(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_neighbour_that_flips_global_settings_changes_nothing(device: str) -> None:
-    settings_before = torch.get_default_dtype(), torch.backends.cudnn.benchmark
+    backends: Any = torch.backends
+    undisturbed = linear(device)
+    settings_before = torch.get_default_dtype(), backends.cudnn.benchmark
     try:
         torch.set_default_dtype(torch.float64)
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cuda.matmul.fp32_precision = "tf32"
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-        torch.backends.mkldnn.conv.fp32_precision = "bf16"
+        backends.cudnn.benchmark = True
+        backends.cuda.matmul.fp32_precision = "tf32"
+        backends.mkldnn.matmul.fp32_precision = "bf16"
+        backends.mkldnn.conv.fp32_precision = "bf16"
         clip = upscaled(device)
         for n in (0, 5, 18):
-            assert same(clip.get_frame(n), linear(device)[n])
-        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16", "the neighbour's setting was not put back"
+            assert same(clip.get_frame(n), undisturbed[n])
+        assert backends.mkldnn.matmul.fp32_precision == "bf16", "the neighbour's setting was not put back"
     finally:
         torch.set_default_dtype(settings_before[0])
-        torch.backends.cudnn.benchmark = settings_before[1]
-        for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv):
+        backends.cudnn.benchmark = settings_before[1]
+        for backend in (backends.cuda.matmul, backends.mkldnn.matmul, backends.mkldnn.conv):
             backend.fp32_precision = "none"
 
 

@@ -16,7 +16,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""
-        return x + self.b(F.relu(self.a(x)))
+        y: Tensor = x + self.b(F.relu(self.a(x)))
+        return y
 
 
 class SRNet(nn.Module):
