@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from encode.media import FFV1, X264, script
+from tests.encode.media import FFV1, X264, script
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.errors import EncodeError
 

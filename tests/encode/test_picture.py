@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from encode.media import FFV1, X264, pixels, script, side_data, streams, vspipe_pixels
+from tests.encode.media import FFV1, X264, pixels, script, side_data, streams, vspipe_pixels
 from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.process import find_vspipe
 
@@ -87,7 +87,7 @@ FULL = {
     "_SARNum": 311,
     "_SARDen": 309,
 }
-FULL_TAGS = ("bt709", "bt709", "bt709", "pc", "center", "311:30")
+FULL_TAGS = ("bt709", "bt709", "bt709", "pc", "center", "311:309")
 
 
 @pytest.mark.parametrize(("props", "tags"), [(HDR, HDR_TAGS), (PAL, PAL_TAGS), (FULL, FULL_TAGS)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from encode.media import X264, ffmpeg, probe, script, streams, times
+from tests.encode.media import X264, ffmpeg, probe, script, streams, times
 from vs_rafrvsr.encode import encode
 
 CLIP = "core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length=48, fpsnum=24).set_output()"

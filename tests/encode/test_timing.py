@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times
+from tests.encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times
 from vs_rafrvsr.encode import encode
 
 MOVING = """

@@ -1,0 +1,92 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vs_rafrvsr import doctor, weights
+from vs_rafrvsr.doctor import State
+from vs_rafrvsr.models.registry import MODELS
+
+
+def run(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command in another folder, so that the installed package runs; wide, so that no line is broken."""
+    command = [sys.executable, "-m", "vs_rafrvsr", *words]
+    env = {**os.environ, "COLUMNS": "250", **environment}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_doctor_finds_this_installation_fine(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in doctor.CHECKS:
+        assert f"{part}:" in done.stdout
+    assert "upscaled a frame" in done.stdout
+    assert "broken" not in done.stdout
+
+
+def test_doctor_sees_that_vapoursynth_was_not_configured(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", XDG_CONFIG_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "python -m vapoursynth config" in done.stdout
+
+
+def test_doctor_sees_damaged_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for row in MODELS.values():
+        (tmp_path / row.file).write_bytes(row.path.read_bytes()[:-1])
+    monkeypatch.setattr(weights, "FOLDER", tmp_path)
+    finding = doctor.check_weights()
+    assert finding.state is State.BROKEN
+    assert finding.remedy
+
+
+def test_doctor_sees_a_plugin_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vapoursynth.get_plugin_dir", lambda: str(tmp_path))
+    finding = doctor.check_plugin()
+    assert finding.state is State.BROKEN
+    assert "no plugin file" in finding.found
+
+
+def test_doctor_without_ffmpeg_is_limited_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    assert doctor.check_ffmpeg().state is State.LIMITED
+
+
+def test_models_lists_every_row(tmp_path: Path) -> None:
+    done = run(tmp_path, "models")
+    assert done.returncode == 0, done.stderr
+    for row in MODELS.values():
+        header = weights.read_header(row.path)
+        assert row.name in done.stdout
+        assert header.degradation.split(":")[0] in done.stdout
+
+
+def test_models_loads_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from vs_rafrvsr.models.listing import table; table(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+def test_encode_says_what_it_wrote_and_refuses_to_write_it_again(tmp_path: Path) -> None:
+    script = "from vapoursynth import core\ncore.std.BlankClip(width=int(side), height=48, length=5).set_output()"
+    (tmp_path / "script.vpy").write_text(script)
+    words = ("encode", "script.vpy", "out.mkv", "--arg", "side=64", "--frames", "1:4")
+    done = run(tmp_path, *words, "--", "-c:v", "ffv1")
+    assert done.returncode == 0, done.stderr
+    assert "out.mkv: 3 frames in" in done.stderr
+    again = run(tmp_path, *words)
+    assert again.returncode == 1
+    assert again.stderr.count("error:") == 1
+    assert "--overwrite" in again.stderr
+
+
+@pytest.mark.parametrize("words", [(), ("nonesuch",), ("encode",), ("encode", "a", "b", "--frames", "x")])
+def test_wrong_words_show_the_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(tmp_path, *words)
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
