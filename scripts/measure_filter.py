@@ -1,0 +1,180 @@
+"""What the filter costs on this machine: the memory of the worst seek, of reloads, and a whole film through ffmpeg.
+
+    python scripts/measure_filter.py seek   [--size 960x540]
+    python scripts/measure_filter.py reload [--rounds 50]
+    python scripts/measure_filter.py film VIDEO OUT [--size 480x270] [--ffmpeg PATH]
+
+Each prints one JSON object; --json FILE adds it to that file under the command's name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+import vapoursynth as vs
+
+core = vs.core
+SCRIPT = """
+import vapoursynth as vs
+clip = vs.core.bs.VideoSource({video!r})
+clip = vs.core.resize.Bicubic(clip, {width}, {height}, format=vs.YUV420P8, matrix=1, matrix_in=1)
+vs.core.rafrvsr.Upscale(clip, device={device!r}).set_output()
+"""
+
+
+class Peak:
+    """The largest value of a figure while something runs, sampled every 2 ms."""
+
+    def __init__(self, figure: Callable[[], float]) -> None:
+        self.figure, self.value, self._done = figure, figure(), threading.Event()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Sample until the block ends."""
+        thread = threading.Thread(target=self._sample)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._done.set()
+            thread.join()
+
+    def _sample(self) -> None:
+        while not self._done.wait(0.002):
+            self.value = max(self.value, self.figure())
+
+
+def host_memory() -> float:
+    """Bytes of this process."""
+    return float(psutil.Process().memory_info().rss)
+
+
+def device_memory() -> float:
+    """Bytes in use on the first CUDA device, by anyone."""
+    if not torch.cuda.is_available():
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return float(total - free)
+
+
+def texture(width: int, height: int, frames: int) -> vs.VideoNode:
+    """A moving texture, RGBS: each frame the one before, rolled by (3, 1) pixels."""
+    picture = np.random.default_rng(0).random((3, height, width), np.float32)
+    blank = core.std.BlankClip(format=vs.RGBS, width=width, height=height, length=frames, keep=True)
+
+    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        out = f.copy()
+        for p in range(3):
+            np.copyto(np.asarray(out[p]), np.roll(picture[p], (n, 3 * n), (0, 1)))
+        return out
+
+    return core.std.ModifyFrame(blank, blank, fill)
+
+
+def measure_seek(width: int, height: int, device: str) -> dict[str, object]:
+    """The worst seek: the last frame of a chunk, from nothing. In worths of one RGBS input frame."""
+    clip = core.rafrvsr.Upscale(texture(width, height, 480), device=device, scenecut="off")
+    clip.get_frame(0)  # imports, weights and kernels are not the seek's
+    gc.collect()
+    frame = width * height * 12
+    before = host_memory()
+    host, buffers = Peak(host_memory), Peak(lambda: float(core.used_cache_size) * 2**20)
+    start = time.perf_counter()
+    with host.watched(), buffers.watched():
+        clip.get_frame(479)
+    return {
+        "input": f"{width}x{height}",
+        "seconds": time.perf_counter() - start,
+        "host_growth_in_input_frames": (host.value - before) / frame,
+        "vapoursynth_buffers_in_input_frames": buffers.value / frame,
+        "output_frame_in_input_frames": 16,
+    }
+
+
+def measure_reload(rounds: int, device: str) -> dict[str, object]:
+    """A script with two instances, evaluated again and again; growth after the first two."""
+    host, card = [], []
+    for _ in range(rounds):
+        clip = texture(96, 64, 20)
+        for out in (core.rafrvsr.Upscale(clip, device=device), core.rafrvsr.Upscale(clip, device=device, leadin=0)):
+            out.get_frame(5)
+        del clip, out
+        gc.collect()
+        host.append(host_memory())
+        card.append(device_memory())
+    return {
+        "rounds": rounds,
+        "host_growth_mb_after_two": (host[-1] - host[1]) / 2**20,
+        "host_growth_mb_second_half": (host[-1] - host[rounds // 2]) / 2**20,
+        "device_growth_mb_after_two": (card[-1] - card[1]) / 2**20,
+    }
+
+
+def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, device: str) -> dict[str, object]:
+    """A real video by bestsource -> Upscale -> vspipe -> ffmpeg, its sound copied: frames per second, memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "film.vpy"
+        script.write_text(SCRIPT.format(video=str(video.resolve()), width=width, height=height, device=device))
+        vspipe = subprocess.Popen(["vspipe", "-c", "y4m", str(script), "-"], stdout=subprocess.PIPE)
+        tags = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        command = [ffmpeg, "-v", "error", "-y", "-i", "-", "-i", str(video), "-map", "0:v", "-map", "1:a?"]
+        command += ["-c:a", "copy", "-c:v", "libx264", "-preset", "superfast", "-crf", "30", *tags, str(out)]
+        card, before, start = Peak(device_memory), device_memory(), time.perf_counter()
+        with card.watched():
+            subprocess.run(command, stdin=vspipe.stdout, check=True)
+            code = vspipe.wait()
+        seconds = time.perf_counter() - start
+    frames = core.bs.VideoSource(str(video)).num_frames
+    return {
+        "input": f"{width}x{height}",
+        "vspipe_status": code,
+        "frames": frames,
+        "seconds": seconds,
+        "fps": frames / seconds,
+        "device_peak_gb": (card.value - before) / 2**30,
+    }
+
+
+def main() -> None:
+    """Run one measurement."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["seek", "reload", "film"])
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--size", default="480x270")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--ffmpeg", default="ffmpeg")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    result: dict[str, object]
+    match arguments.what:
+        case "seek":
+            result = measure_seek(width, height, arguments.device)
+        case "reload":
+            result = measure_reload(arguments.rounds, arguments.device)
+        case _:
+            video, out = arguments.files
+            result = measure_film(video, out, width, height, arguments.ffmpeg, arguments.device)
+    cuda = torch.cuda.is_available() and arguments.device != "cpu"
+    result = {"machine": torch.cuda.get_device_name() if cuda else "CPU", **result}
+    print(json.dumps(result, indent=1))
+    if arguments.json:
+        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps(known | {f"{arguments.what} {arguments.size}": result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
