@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.validate import validate_bicubic
 
 PROBE = 30
 """Steps that measure the speed; the run's length in steps follows from it."""
@@ -56,10 +57,18 @@ def main() -> None:
     if args.rehearse:
         recipe = change(recipe, {"data": {"stills_clips": 6}})
     device = torch.device(args.device)
-    prepared = prepare(args.packs, recipe, make_net(recipe, device), device, args.cache, shape)
+    flow_net = make_net(recipe, device)
+    prepared = prepare(args.packs, recipe, flow_net, device, args.cache, shape)
     counts = f"{len(prepared.train)} training, {len(prepared.real)} + {len(prepared.camera)} validation clips"
     print(f"[{time.monotonic() - started:6.1f}] prepared: {counts}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
+    bicubic = {
+        kind: validate_bicubic(flow_net.base, clips)._asdict()
+        for kind, clips in (("real", prepared.real), ("camera", prepared.camera))
+        if clips
+    }
+    (args.out / "bicubic.json").write_text(json.dumps(bicubic, indent=1) + "\n")
+    print(f"bicubic: {bicubic}", flush=True)
     for name in claims(args.out, args.runs or list(table["runs"])):
         if time.monotonic() - started > args.until:
             (args.out / f"{name}.claim").unlink()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training.pool import PoolClip
 
 SETTLED = 8
@@ -47,6 +48,13 @@ def validate(unroll: Unroll, clips: Sequence[PoolClip]) -> Score:
                 curve = psnr_y(output, clip.hr)
                 rows.append(torch.stack([curve.mean(), curve[SETTLED:].mean(), curve[0]]))
     return Score(*torch.stack(rows).mean(0).tolist())
+
+
+def validate_bicubic(base: Callable[[Tensor], Tensor], clips: Sequence[PoolClip]) -> Score:
+    """The score of the bicubic base alone: what a model's gain, and its gain from time, are counted from."""
+    return validate(
+        lambda lr, _: base(lr.flatten(0, 1)).view(*lr.shape[:3], *(SCALE * side for side in lr.shape[3:])), clips
+    )
 
 
 def psnr_y(output: Tensor, truth: Tensor) -> Tensor:
