@@ -1,6 +1,6 @@
 """What the recurrence's parameters cost and bring, through the real plugin: Vid4, lead-in, warm-up, alignment.
 
-    python scripts/measure_recurrence.py --vid4 DIR [--clip VIDEO] [--device cuda] [--json samples/recurrence.json]
+    python scripts/measure_recurrence.py [--vid4 DIR] [--clip VIDEO] [--device cuda] [--json samples/recurrence.json]
 
 DIR holds the four folders of Vid4's ground truth (calendar, city, foliage, walk), a picture a frame. VIDEO is any long
 clip, decoded by bestsource. Low-resolution frames are MATLAB-style bicubic x1/4 (BI), rounded to 8 bits. PSNR and SSIM
@@ -171,24 +171,25 @@ def read_video(path: Path, frames: int) -> Frames:
 def main() -> None:
     """Measure what the arguments name; write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--vid4", type=Path, required=True)
+    parser.add_argument("--vid4", type=Path)
     parser.add_argument("--clip", type=Path, help="a long video for the warm-up")
     parser.add_argument("--clip-frames", type=int, default=1000)
     parser.add_argument("--chunk", type=int, default=240, help="the grid on the long video")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, default=Path("samples/recurrence.json"))
     arguments = parser.parse_args()
-    truths = {name: read_truth(arguments.vid4 / name) for name in NAMES}
-    result: dict[str, object] = {
-        "machine": torch.cuda.get_device_name() if arguments.device != "cpu" and torch.cuda.is_available() else "CPU",
-        "vid4": measure_vid4(truths, arguments.device),
-        "leadin": measure_leadin(truths, arguments.device),
-        "warmup, Vid4, chunk 25": measure_warmup(truths, 25, arguments.device),
-    }
+    device = arguments.device
+    cuda = device != "cpu" and torch.cuda.is_available()
+    result: dict[str, object] = {"machine": torch.cuda.get_device_name() if cuda else "CPU"}
+    if arguments.vid4:
+        truths = {name: read_truth(arguments.vid4 / name) for name in NAMES}
+        result["vid4"] = measure_vid4(truths, device)
+        result["leadin"] = measure_leadin(truths, device)
+        result["warmup, Vid4, chunk 25"] = measure_warmup(truths, 25, device)
     if arguments.clip:
         clip = {arguments.clip.stem: read_video(arguments.clip, arguments.clip_frames)}
         key = f"warmup, {arguments.clip.name}, {len(clip[arguments.clip.stem])} frames, chunk {arguments.chunk}"
-        result[key] = measure_warmup(clip, arguments.chunk, arguments.device)
+        result[key] = measure_warmup(clip, arguments.chunk, device)
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
