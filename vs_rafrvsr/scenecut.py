@@ -1,9 +1,11 @@
 """Scene cuts: does a new shot begin at frame n? A function of frames n-1 and n alone.
 
 Properties that a filter upstream left are believed first (`decide`). The built-in detector asks whether the *structure*
-of frame n can be found in frame n-1: each block of the current thumbnail is looked for in the previous one, by
-normalised correlation over a few shifts. A pan, a zoom, a moving foreground, a flash, a fade or flicker keeps the
-structure, shifted or at another gain; a cut does not.
+of frame n can be found in frame n-1: blocks of the current thumbnail are looked for in the previous one by normalised
+correlation, all at one shift (the camera's), from which each block may stray by a pixel. A pan, a zoom, shake, a moving
+foreground, a flash, a fade or flicker keeps the structure, elsewhere or at another gain; a cut does not.
+
+The constants were tuned, and the detector measured on other sources, by scripts/measure_scenecut.py.
 """
 
 from __future__ import annotations
@@ -16,21 +18,23 @@ from torch import Tensor
 
 type Mode = Literal["auto", "props", "detect", "off"]
 
-THRESHOLD = 0.5
+THRESHOLD = 0.56
 """Default score from which on a pair of frames is a cut."""
 
 SIZE = (24, 32)
-"""Height and width of a thumbnail, whatever the frame's shape: pans and blocks are shares of the frame."""
-BLOCK = (12, 16)
-"""Height and width of a block. Small ones find a look-alike in any picture, large ones hold several motions."""
+"""Height and width of a thumbnail, whatever the frame's shape: motion and blocks are shares of the frame."""
+BLOCK = 8
+"""Side of a block. Small ones find a look-alike in any picture, large ones hold several motions."""
 REACH = (4, 6)
-"""Largest shift searched, in thumbnail pixels: a sixth of the frame's height, three sixteenths of its width."""
-DETAIL = 4
-"""Radius of the local mean that is taken away: what is left is structure; the sky is above in most shots."""
-NOISE = 1e-5
-"""Variance of structure (of luma in [0, 1]) that counts as nothing: a standard deviation of 0.8 of 255."""
-GAIN = 1e-3
-"""Ratio of variances from which on a change of contrast is itself new structure: a shot out of black."""
+"""Largest camera shift, down and across: a sixth of the frame's height, three sixteenths of its width."""
+STRAY = 1
+"""How far a block's shift may lie from the camera's: parallax, zoom, rotation, things that move."""
+DETAIL = 2
+"""Radius of the local mean that is taken away, because bright sky over dark ground is common to most shots."""
+NOISE = 3e-6
+"""Variance of structure that counts as nothing: a standard deviation of 0.4/255, less than a quantisation step."""
+FLAT = 1e-2
+"""Ratio of contrasts (standard deviations) beyond which no gain explains the change: a shot that follows black."""
 
 
 def decide(
@@ -52,7 +56,7 @@ def decide(
 def thumbnails(frames: Tensor) -> Tensor:
     """RGB (B, 3, h, w) in [0, 1], any h and w, to BT.709 luma (B, 24, 32) in [0, 1], float32, by area averaging.
 
-    NaN counts as black, so that one bad sample cannot hide a cut.
+    NaN and infinities are brought into range, so that a bad sample spoils one thumbnail pixel, not the score.
     """
     red, green, blue = F.adaptive_avg_pool2d(frames.to(torch.float32), SIZE).unbind(1)
     luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
@@ -62,37 +66,39 @@ def thumbnails(frames: Tensor) -> Tensor:
 def scores(previous: Tensor, current: Tensor) -> Tensor:
     """Two stacks (B, 24, 32) of thumbnails to (B,) float32 in [0, 1]: 0 the same structure, 1 nothing in common.
 
-    One minus the best normalised correlation of each block, averaged with the structure that both frames have there as
-    the weight (flat sky and clipped highlights say nothing). Sums are taken in float64: their order, hence the batch
-    and the device, does not show in the result.
+    One minus the blocks' mean correlation at the best camera shift. A block weighs as much as the structure that both
+    frames have there: flat sky and clipped highlights say nothing. Two flat frames are alike.
+    Sums are taken in float64, so that their order, hence the batch and the device, does not show in the result.
     """
     (height, width), (down, across) = SIZE, REACH
-    # Every shift of the previous frame as one view: (B, 2*down+1, 2*across+1, 24, 32).
-    padded = F.pad(_structure(previous), (across, across, down, down), mode="replicate")
-    before = padded.squeeze(1).to(torch.float64).unfold(1, height, 1).unfold(2, width, 1)
-    now = _structure(current).to(torch.float64).unsqueeze(1)
+    # Every shift of the previous frame, as one view (B, 2*down+1, 2*across+1, 24, 32).
+    padded = F.pad(_structure(previous), (across, across, down, down), mode="replicate").squeeze(1)
+    before = padded.unfold(1, height, 1).unfold(2, width, 1)
+    now = _structure(current).unsqueeze(1)
 
     mean_before, mean_now = _block_means(before), _block_means(now)
     variance_before = (_block_means(before.square()) - mean_before.square()).clamp(min=0)
     variance_now = (_block_means(now.square()) - mean_now.square()).clamp(min=0)
     covariance = _block_means(before * now) - mean_before * mean_now
 
-    scale = ((variance_before + GAIN * variance_now) * (variance_now + GAIN * variance_before)).sqrt()
-    match = ((covariance + NOISE) / (scale + NOISE)).amax((1, 2))
-    weight = (variance_before[:, down, across] * variance_now[:, 0, 0]).sqrt() + NOISE
-    similarity = (match * weight).sum((1, 2)) / weight.sum((1, 2))
+    scale = (variance_before * variance_now).sqrt().maximum(FLAT * variance_before.maximum(variance_now))
+    match = (covariance + NOISE) / (scale + NOISE)  # (B, blocks, shifts down, shifts across)
+    strayed = F.max_pool2d(match, 2 * STRAY + 1, stride=1, padding=STRAY)
+    weight = scale[..., down, across] + NOISE
+    weight = (weight / weight.sum(1, keepdim=True))[..., None, None]
+    similarity = (strayed * weight).sum(1).amax((1, 2))
     return (1 - similarity).clamp(0, 1).to(torch.float32)
 
 
 def _structure(luma: Tensor) -> Tensor:
-    """(B, H, W) to (B, 1, H, W): luma without its local mean."""
-    luma = luma.unsqueeze(1)
+    """(B, H, W) to float64 (B, 1, H, W): luma without its local mean."""
+    luma = luma.to(torch.float64).unsqueeze(1)
     around = F.pad(luma, (DETAIL,) * 4, mode="replicate")
     return luma - F.avg_pool2d(around, 2 * DETAIL + 1, stride=1)
 
 
 def _block_means(x: Tensor) -> Tensor:
-    """(..., 24, 32) to (..., rows, columns): the mean of each block."""
-    (height, width), (tall, wide) = SIZE, BLOCK
-    blocks: Tensor = x.unflatten(-1, (width // wide, wide)).unflatten(-3, (height // tall, tall))
-    return blocks.mean((-3, -1))
+    """(B, shifts down, shifts across, 24, 32) to (B, blocks, shifts down, shifts across): the mean of each block."""
+    rows, columns = SIZE[0] // BLOCK, SIZE[1] // BLOCK
+    blocks: Tensor = x.unflatten(-1, (columns, BLOCK)).unflatten(-3, (rows, BLOCK))
+    return blocks.mean((-3, -1)).flatten(-2).movedim(-1, 1)
