@@ -99,6 +99,7 @@ def test_flat_frames_are_alike_and_a_shot_after_black_is_a_cut() -> None:
     assert score(flat(0), flat(1)) == 0
     assert score(flat(0.3), flat(0.3)) == 0
     assert score(flat(0), PICTURES[0]) >= THRESHOLD
+    assert score(flat(1), PICTURES[0]) < THRESHOLD  # the end of a flash that clipped everything
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 2000), (16, 2000), (5, 7), (1081, 33)])

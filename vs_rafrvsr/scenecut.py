@@ -18,7 +18,7 @@ from torch import Tensor
 
 type Mode = Literal["auto", "props", "detect", "off"]
 
-THRESHOLD = 0.56
+THRESHOLD = 0.52
 """Default score from which on a pair of frames is a cut."""
 
 SIZE = (24, 32)
@@ -33,8 +33,10 @@ DETAIL = 2
 """Radius of the local mean that is taken away, because bright sky over dark ground is common to most shots."""
 NOISE = 3e-6
 """Variance of structure that counts as nothing: a standard deviation of 0.4/255, less than a quantisation step."""
-FLAT = 1e-2
-"""Ratio of contrasts (standard deviations) beyond which no gain explains the change: a shot that follows black."""
+BLACK = 1 / 32
+"""Luma under which the whole of a frame is black. A shot that follows black is new, one that follows white a flash."""
+RISE = 1e-2
+"""Share of its own variance that structure is measured against after black: a fade's first step stays under NOISE."""
 
 
 def decide(
@@ -67,7 +69,7 @@ def scores(previous: Tensor, current: Tensor) -> Tensor:
     """Two stacks (B, 24, 32) of thumbnails to (B,) float32 in [0, 1]: 0 the same structure, 1 nothing in common.
 
     One minus the blocks' mean correlation at the best camera shift. A block weighs as much as the structure that both
-    frames have there: flat sky and clipped highlights say nothing. Two flat frames are alike.
+    frames have there: flat sky and clipped highlights say nothing, nor does a flat frame, unless it is black.
     Sums are taken in float64, so that their order, hence the batch and the device, does not show in the result.
     """
     (height, width), (down, across) = SIZE, REACH
@@ -81,7 +83,8 @@ def scores(previous: Tensor, current: Tensor) -> Tensor:
     variance_now = (_block_means(now.square()) - mean_now.square()).clamp(min=0)
     covariance = _block_means(before * now) - mean_before * mean_now
 
-    scale = (variance_before * variance_now).sqrt().maximum(FLAT * variance_before.maximum(variance_now))
+    after_black = (previous.amax((1, 2)) < BLACK).to(torch.float64)[:, None, None, None]
+    scale = (variance_before * variance_now).sqrt().maximum(RISE * after_black * variance_now)
     match = (covariance + NOISE) / (scale + NOISE)  # (B, blocks, shifts down, shifts across)
     strayed = F.max_pool2d(match, 2 * STRAY + 1, stride=1, padding=STRAY)
     weight = scale[..., down, across] + NOISE
