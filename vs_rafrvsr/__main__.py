@@ -11,8 +11,6 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Display
 
 from vs_rafrvsr.errors import RafrvsrError
 
@@ -106,15 +104,10 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _encode(arguments: argparse.Namespace) -> int:
-    from vs_rafrvsr.encode import Progress, encode
+    from vs_rafrvsr.encode import encode
+    from vs_rafrvsr.encode.display import displayed
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]:.2f} fps"), TimeRemainingColumn())
-    with Display(*columns, console=Console(stderr=True)) as display:
-        task = display.add_task("", total=None, fps=0.0)
-
-        def show(progress: Progress) -> None:
-            display.update(task, completed=progress.frames, total=progress.total, fps=progress.fps)
-
+    with displayed() as progress:
         done = encode(
             arguments.script,
             arguments.out,
@@ -123,10 +116,9 @@ def _encode(arguments: argparse.Namespace) -> int:
             frames=arguments.frames,
             arguments=dict(arguments.arg),
             overwrite=arguments.overwrite,
-            progress=show,
+            progress=progress,
         )
-    fps = done.frames / done.seconds
-    print(f"{arguments.out}: {done.frames} frames in {done.seconds:.1f} s, {fps:.2f} fps", file=sys.stderr)
+    print(f"{arguments.out}: {done.frames} frames, {done.fps:.2f} fps", file=sys.stderr)
     return 0
 
 

@@ -78,7 +78,7 @@ def test_encode_says_what_it_wrote_and_refuses_to_write_it_again(tmp_path: Path)
     words = ("encode", "script.vpy", "out.mkv", "--arg", "side=64", "--frames", "1:4")
     done = run(tmp_path, *words, "--", "-c:v", "ffv1")
     assert done.returncode == 0, done.stderr
-    assert "out.mkv: 3 frames in" in done.stderr
+    assert "out.mkv: 3 frames, " in done.stderr
     again = run(tmp_path, *words)
     assert again.returncode == 1
     assert again.stderr.count("error:") == 1

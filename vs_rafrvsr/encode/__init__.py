@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,26 +23,21 @@ __all__ = ["Encoded", "Progress", "encode"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an encode is: frames written, frames in all, seconds since the script was ready."""
+    """How far an encode is: frames written, frames in all, frames per second since the script was ready."""
 
     frames: int
     total: int
-    seconds: float
-
-    @property
-    def fps(self) -> float:
-        """Frames per second so far."""
-        return self.frames / self.seconds if self.seconds else 0.0
+    fps: float
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A finished encode: the clip, frames written, start of each in seconds, seconds that all of it took."""
+    """A finished encode: the clip, frames written, start of each in seconds, frames per second without start-up."""
 
     clip: Clip
     frames: int
     times: Sequence[Fraction]
-    seconds: float
+    fps: float
 
 
 def encode(
@@ -77,20 +71,21 @@ def encode(
     """
     _check(script, out, source, frames, overwrite)
     delay = Fraction(0) if source is None else video_delay(source)
-    start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder, _partial(out) as partial:
         timecodes = Path(folder) / "timecodes.txt"
         vspipe = _vspipe_command(script, frames, arguments or {}, timecodes)
 
         def on_frames(clip: Clip, done: int, seconds: float) -> None:
-            progress(Progress(done, clip.frames if frames is None else len(frames), seconds))
+            progress(Progress(done, clip.frames if frames is None else len(frames), done / seconds))
 
-        clip, written = transcode(vspipe, lambda c: _ffmpeg_command(c, partial, source, ffmpeg_options), on_frames)
+        clip, written, seconds = transcode(
+            vspipe, lambda c: _ffmpeg_command(c, partial, source, ffmpeg_options), on_frames
+        )
         times = read_timecodes(timecodes)
         if written != len(times):
             raise EncodeError(f"ffmpeg wrote {written} of vspipe's {len(times)} frames; is one of its options a limit?")
         times = _settle_timing(partial, times, clip.rate, delay)
-    return Encoded(clip, written, times, time.monotonic() - start)
+    return Encoded(clip, written, times, written / seconds)
 
 
 def _check(script: Path, out: Path, source: Path | None, frames: range | None, overwrite: bool) -> None:

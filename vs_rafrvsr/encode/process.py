@@ -47,8 +47,8 @@ def find_ffmpeg() -> str:
 
 def transcode(
     vspipe: Sequence[str], ffmpeg: Callable[[Clip], Sequence[str]], on_frames: Callable[[Clip, int, float], None]
-) -> tuple[Clip, int]:
-    """Run both commands and return the clip and the number of frames that ffmpeg wrote.
+) -> tuple[Clip, int, float]:
+    """Run both commands; return the clip, the frames that ffmpeg wrote, and the seconds since the script was ready.
 
     Args:
         vspipe: a command that runs piped.py and writes to its standard output.
@@ -73,7 +73,7 @@ def transcode(
                 raise EncodeError(_message("vspipe", source.returncode, said))
             if sink.returncode != 0:
                 raise EncodeError(_message("ffmpeg", sink.returncode, complaints))
-    return clip, frames
+        return clip, frames, time.monotonic() - start
 
 
 def run_ffmpeg(command: Sequence[str]) -> None:
