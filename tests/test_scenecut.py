@@ -102,6 +102,13 @@ def test_flat_frames_are_alike_and_a_shot_after_black_is_a_cut() -> None:
     assert score(flat(1), PICTURES[0]) < THRESHOLD  # the end of a flash that clipped everything
 
 
+def test_what_a_flash_leaves_unclipped_is_no_evidence() -> None:
+    nearly_white = flat(1)
+    nearly_white[:, 40:60, 60:90] = PICTURES[1][:, 40:60, 60:90]
+    assert score(PICTURES[0], nearly_white) < THRESHOLD
+    assert score(nearly_white, PICTURES[0]) < THRESHOLD
+
+
 @pytest.mark.parametrize("size", [(4, 4), (4, 2000), (16, 2000), (5, 7), (1081, 33)])
 def test_every_size_gives_thumbnails_and_scores_in_range(size: tuple[int, int]) -> None:
     frames = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(2))

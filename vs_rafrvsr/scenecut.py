@@ -34,7 +34,10 @@ DETAIL = 2
 NOISE = 3e-6
 """Variance of structure that counts as nothing: a standard deviation of 0.4/255, less than a quantisation step."""
 BLACK = 1 / 32
-"""Luma under which the whole of a frame is black. A shot that follows black is new, one that follows white a flash."""
+"""Luma under which the whole of a frame is black. A shot that follows black is new."""
+WHITE = (0.95, 0.8)
+"""A frame with luma over the first on more than the second's share of its area is overexposed. It is a flash, or the
+end of a fade: what little is left to compare is chance."""
 RISE = 1e-2
 """Share of its own variance that structure is measured against after black: a fade's first step stays under NOISE."""
 
@@ -69,7 +72,8 @@ def scores(previous: Tensor, current: Tensor) -> Tensor:
     """Two stacks (B, 24, 32) of thumbnails to (B,) float32 in [0, 1]: 0 the same structure, 1 nothing in common.
 
     One minus the blocks' mean correlation at the best camera shift. A block weighs as much as the structure that both
-    frames have there: flat sky and clipped highlights say nothing, nor does a flat frame, unless it is black.
+    frames have there: flat sky and clipped highlights say nothing, nor does a flat frame, unless the previous one is
+    black. Overexposed frames score 0.
     Sums are taken in float64, so that their order, hence the batch and the device, does not show in the result.
     """
     (height, width), (down, across) = SIZE, REACH
@@ -90,7 +94,14 @@ def scores(previous: Tensor, current: Tensor) -> Tensor:
     weight = scale[..., down, across] + NOISE
     weight = (weight / weight.sum(1, keepdim=True))[..., None, None]
     similarity = (strayed * weight).sum(1).amax((1, 2))
-    return (1 - similarity).clamp(0, 1).to(torch.float32)
+    known = ~(_overexposed(previous) | _overexposed(current))
+    return ((1 - similarity).clamp(0, 1) * known).to(torch.float32)
+
+
+def _overexposed(luma: Tensor) -> Tensor:
+    """(B, H, W) to bool (B,)."""
+    level, share = WHITE
+    return (luma > level).to(torch.float64).mean((1, 2)) > share
 
 
 def _structure(luma: Tensor) -> Tensor:
