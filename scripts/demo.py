@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ CROP, ZOOM = (160, 120), 2
 
 def main(words: list[str]) -> int:
     """Run the demo; its exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that children are ended
     try:
         return upscale_video(Path(words[0])) if words else demonstrate()
     except RafrvsrError as error:

@@ -106,7 +106,7 @@ def test_colour_and_aspect_are_tagged_and_pixels_kept(
 def test_unspecified_stays_unspecified(tmp_path: Path) -> None:
     encode(tagged(tmp_path, {"_Matrix": 2, "_Primaries": 2, "_Transfer": 2}), tmp_path / "out.mkv", ffmpeg_options=FFV1)
     video = streams(tmp_path / "out.mkv", "video")[0]
-    assert not {"color_space", "color_primaries", "color_transfer", "color_range"} & video.keys()
+    assert not {"color_space", "color_primaries", "color_transfer"} & video.keys()
 
 
 def test_the_users_filter_and_parameters_join_ours(tmp_path: Path) -> None:
