@@ -27,7 +27,7 @@ core.std.ModifyFrame({CLIP}, {CLIP}, fail).set_output()
 """
 SLOW = f"""
 import time
-core.std.ModifyFrame({CLIP}, {CLIP}, lambda n, f: time.sleep(0.2) or f).set_output()
+core.std.ModifyFrame({CLIP}, {CLIP}, lambda n, f: time.sleep(0.5) or f).set_output()
 """
 
 
@@ -123,7 +123,7 @@ def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tm
     assert {child.name() for child in children} == {"vspipe", "ffmpeg"}
     time.sleep(0.3)
     os.kill(process.pid, sent)
-    process.communicate(timeout=20)
+    process.communicate(timeout=3)  # long before the script's twelve seconds are over
     assert process.returncode == 128 + sent
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert left_over(tmp_path) == []
@@ -148,6 +148,13 @@ def test_vspipe_killed_from_outside_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="signal 9"):
         encode(script(tmp_path, SLOW), tmp_path / "out.mkv", ffmpeg_options=FFV1, progress=kill_vspipe)
     assert left_over(tmp_path) == []
+
+
+def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("-y.mkv", "http:x.mkv", "50% %d.mkv", "Ünï cödé.mkv"):
+        encode(script(tmp_path, GOOD, "a script, 1=2.vpy"), Path(name), ffmpeg_options=FFV1)
+        assert (tmp_path / name).exists()
 
 
 def test_the_script_sees_its_folder_and_arguments(tmp_path: Path) -> None:

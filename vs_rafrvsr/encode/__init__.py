@@ -69,6 +69,8 @@ def encode(
     Raises:
         EncodeError: a file cannot be read or written, the script has no usable output, vspipe or ffmpeg failed.
     """
+    out = out.absolute()  # so that ffmpeg takes no name for an option or a protocol
+    source = None if source is None else source.absolute()
     _check(script, out, source, frames, overwrite)
     delay = Fraction(0) if source is None else video_delay(source)
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder, _partial(out) as partial:

@@ -66,7 +66,7 @@ def transcode(
         if clip is None:
             raise EncodeError(_message("vspipe", source.wait(), said))
         start = time.monotonic()
-        with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source.stderr, said):
+        with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source, said):
             source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
             frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
             if source.wait() not in (0, *PIPE_CLOSED):
@@ -103,12 +103,18 @@ def _running(command: Sequence[str], stdin: int | IO[str]) -> Iterator[subproces
 
 
 @contextmanager
-def _collecting(stream: IO[str], lines: deque[str]) -> Iterator[None]:
-    """Read a child's stream meanwhile, so that the child never blocks on it."""
-    reader = threading.Thread(target=lambda: lines.extend(stream), daemon=True)
+def _collecting(process: subprocess.Popen[str], lines: deque[str]) -> Iterator[None]:
+    """Read a child's messages meanwhile, so that it never blocks on them. On an error it is killed, or reading would
+    last until it ends.
+    """
+    assert process.stderr is not None
+    reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
     reader.start()
     try:
         yield
+    except BaseException:
+        process.kill()
+        raise
     finally:
         reader.join()
 
@@ -126,10 +132,9 @@ def _await_clip(stderr: IO[str], said: deque[str]) -> Clip | None:
 def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) -> tuple[int, deque[str]]:
     """Wait for an ffmpeg that reports its progress; return its last frame count and the end of its messages."""
     assert process.stdout is not None
-    assert process.stderr is not None
     complaints = deque[str](maxlen=MESSAGE_LINES)
     frames = 0
-    with _collecting(process.stderr, complaints):
+    with _collecting(process, complaints):
         for line in process.stdout:
             key, _, value = line.strip().partition("=")
             if key == "frame":

@@ -7,7 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.error
 from av.video.stream import VideoStream
+
+from vs_rafrvsr.errors import EncodeError
 
 # Sources in Matroska have timestamps in whole milliseconds, so a constant rate shows as one within half a millisecond,
 # and one more half for a first frame that was rounded the other way.
@@ -30,7 +33,17 @@ def retime(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> 
 
     Nothing is encoded again. Decoding times move through the same increasing map as presentation times, so packets keep
     their order.
+
+    Raises:
+        EncodeError: the file cannot be read, or the other one not written.
     """
+    try:
+        _copy(path, out, times, rate)
+    except av.error.FFmpegError as error:
+        raise EncodeError(f"giving {path.name} its timestamps failed: {error}") from error
+
+
+def _copy(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
         video = source.streams.video[0]
         copy = target.add_stream_from_template(video, opaque=True)
