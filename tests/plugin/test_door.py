@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def test_a_c_host_without_python_gets_an_error_and_lives(tmp_path: Path) -> None
 
 
 def test_vspipe_runs_the_filter_and_reports_its_errors(tmp_path: Path) -> None:
-    vspipe = Path(sys.executable).with_name("vspipe")
+    vspipe = shutil.which("vspipe") or Path(sys.executable).with_name("vspipe")
     script = tmp_path / "script.vpy"
     text = "import vapoursynth as vs\nvs.core.std.BlankClip(width=32, height=32, length=3, format=vs.YUV420P8)"
     script.write_text(f"{text}.rafrvsr.Upscale().set_output()\n")

@@ -10,7 +10,7 @@ from tests.plugin.clips import core, moving, rgb_clip, same
 
 
 def two_shots() -> vs.VideoNode:
-    return rgb_clip(np.concatenate([moving(6, 32, 48), moving(7, 32, 48, seed=5)]))
+    return rgb_clip(np.concatenate([moving(6, 64, 96), moving(7, 64, 96, seed=5)]))
 
 
 def resets(clip: vs.VideoNode) -> list[int]:

@@ -21,9 +21,6 @@ KEPT_CHUNKS = 3
 RUN_AHEAD = 16
 """Outputs kept although nobody has asked for them yet: requests arrive slightly out of order."""
 
-JUST_PASSED = 2
-"""Of the outputs that a seek passes on its way, only as many are kept: an HR frame is as large as 16 of the source."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
@@ -160,11 +157,11 @@ class Engine:
         return course
 
     def _keep(self, ticket: Ticket, n: int, pixels: Tensor, reset: bool) -> None:
-        """Store an output that is waited for or may be next; not warm-up frames, nor all that a seek passes."""
+        """Store an output that is waited for, or soon will be; not warm-up frames, nor what a seek passes."""
         course = ticket.course
         if self.network.grid.chunk_of(n) != course.chunk.index:
             return
-        if not course.waiting[n] and ticket.far and n < ticket.n - JUST_PASSED:
+        if ticket.far and not course.waiting[n]:
             return
         host = download(pixels)
         event = self.runtime.stream.record_event() if self.runtime.stream is not None else None

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -35,8 +36,7 @@ class Runtime:
         if device.type == "cpu" and options.precision == "fp16":
             raise DeviceError("precision='fp16' needs a CUDA device, and this filter runs on the CPU; use 'auto'")
         half = device.type == "cuda" and options.precision != "fp32"
-        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        return cls(device=device, dtype=torch.float16 if half else torch.float32, stream=stream)
+        return cls(device=device, dtype=torch.float16 if half else torch.float32, stream=_stream(device))
 
     def total_memory(self) -> int:
         """Bytes of the device's memory, free or not, so that what follows from it is fixed."""
@@ -73,6 +73,12 @@ def _device(name: str) -> torch.device:
     if index >= count:
         raise DeviceError(f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}")
     return torch.device("cuda", index)
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    """One stream per device for all filters: PyTorch keeps freed memory per stream, so new ones would add to it."""
+    return torch.cuda.Stream(device) if device.type == "cuda" else None
 
 
 _cudnn: Any = torch.backends.cudnn
