@@ -42,12 +42,11 @@ class _Read:
 class Chunk:
     """The cursor of one chunk: `read` takes source frames, `advance` makes outputs; both only move forward.
 
-    `holes` are frames that could not be had. Each ends a shot, is never stepped through and makes no output.
+    A frame that could not be had ends a shot, is never stepped through and makes no output.
     """
 
     index: int
     network: Network
-    holes: set[int]
     position: int = field(init=False)
     """The next frame to step to."""
     read_to: int = field(init=False)
@@ -58,6 +57,7 @@ class Chunk:
         self.position = grid.start(self.index)
         self.read_to = grid.first_read(self.index)
         self._cuts: set[int] = set()
+        self._missing: set[int] = set()
         self._reads: dict[int, _Read] = {}
         self._state: State | None = None
         self._last_thumbnail: Tensor | None = None
@@ -107,6 +107,7 @@ class Chunk:
         for n, score in zip(look, scores, strict=True):
             frame = frames.get(n)
             if frame is None:
+                self._missing.add(n)
                 self._cuts |= {n, n + 1}
                 self._last_next = None
                 continue
@@ -120,7 +121,7 @@ class Chunk:
         None when frames must be read first. A warm-up frame counts as an output; the caller drops it.
         """
         grid, n = self.network.grid, self.position
-        while n in self.holes and n < self.read_to:
+        while n in self._missing:
             n += 1
         self.position = n
         if self.finished:

@@ -69,8 +69,7 @@ class Engine:
 
     def __init__(self, network: Network) -> None:
         self.network, self.runtime = network, network.runtime
-        self._compute = threading.Lock()  # held while a chunk moves
-        self._book = threading.Lock()  # held for moments, also inside _compute; guards what follows
+        self._book = threading.Lock()  # guards what follows; chunks move on the device's thread alone
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
@@ -90,33 +89,37 @@ class Engine:
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
+        return self.runtime.run(self._look, ticket)
+
+    def _look(self, ticket: Ticket) -> Output | range:
         n = ticket.n
-        with self._compute, self.runtime.entered():
-            if n in self._holes:
-                return range(n, n + 1)
-            if ticket.course.broken or (n not in ticket.course.outputs and ticket.course.chunk.position > n):
-                self._rebind(ticket)  # passed before this ticket was opened, or a hole then
-            course = ticket.course
-            with self._breaking(course):
-                while n not in course.outputs:
-                    made = course.chunk.advance()
-                    if made is None:
-                        return course.chunk.wanted()
-                    self._keep(ticket, *made)
-            return course.outputs[n]
+        if n in self._holes:
+            return range(n, n + 1)
+        if ticket.course.broken or (n not in ticket.course.outputs and ticket.course.chunk.position > n):
+            self._rebind(ticket)  # passed before this ticket was opened, or a hole then
+        course = ticket.course
+        with self._breaking(course):
+            while n not in course.outputs:
+                made = course.chunk.advance()
+                if made is None:
+                    return course.chunk.wanted()
+                self._keep(ticket, *made)
+        return course.outputs[n]
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
-        with self._compute, self.runtime.entered():
-            if ticket.n in self._holes and ticket.n in frames:
-                # A frame that failed before has come after all: what was made without it is forgotten.
-                self._holes.discard(ticket.n)
-                with self._book:
-                    self._courses.clear()
-                self._rebind(ticket)
-            elif not ticket.course.broken and look == ticket.course.chunk.wanted():
-                with self._breaking(ticket.course):
-                    ticket.course.chunk.read(frames)
+        self.runtime.run(self._feed, ticket, look, frames)
+
+    def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
+        if ticket.n in self._holes and ticket.n in frames:
+            # A frame that failed before has come after all: what was made without it is forgotten.
+            self._holes.discard(ticket.n)
+            with self._book:
+                self._courses.clear()
+            self._rebind(ticket)
+        elif not ticket.course.broken and look == ticket.course.chunk.wanted():
+            with self._breaking(ticket.course):
+                ticket.course.chunk.read(frames)
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""
@@ -124,8 +127,7 @@ class Engine:
 
     def fail(self, n: int) -> None:
         """Source frame n cannot be had. Its output fails too; its neighbours' do not."""
-        with self._compute:
-            self._holes.add(n)
+        self._holes.add(n)
 
     @contextmanager
     def _breaking(self, course: _Course) -> Iterator[None]:
@@ -150,7 +152,7 @@ class Engine:
         fit = [c for c in self._courses if c.chunk.index == index and (n in c.outputs or c.chunk.position <= n)]
         course = max(fit, key=lambda c: (n in c.outputs, c.chunk.position), default=None)
         if course is None:
-            course = _Course(Chunk(index, self.network, self._holes))
+            course = _Course(Chunk(index, self.network))
         else:
             self._courses.remove(course)
         self._courses.append(course)

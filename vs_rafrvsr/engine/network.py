@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import cast
 from weakref import WeakValueDictionary
@@ -43,8 +42,7 @@ def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
         OptionError, WeightsError, DeviceError, ClipError: see each.
     """
     runtime = Runtime.choose(options)
-    with runtime.entered():
-        model = _shared_model(options, runtime)
+    model = runtime.run(_shared_model, options, runtime)
     _check_size(model, size, runtime)
     return Network(
         model=model,
@@ -65,7 +63,6 @@ def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runti
 
 
 _models: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionary()
-_models_lock = threading.Lock()
 
 
 def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
@@ -73,12 +70,11 @@ def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
     row = registry.MODELS.get(options.model)
     path = options.weights or (str(row.path) if row else "")
     key = (options.model, path, options.flow_updates, str(runtime.device), runtime.dtype)
-    with _models_lock:
-        model = _models.get(key)
-        if model is None or options.weights is not None:  # a user's file may have changed
-            model = registry.load(options.model, options.weights, options.flow_updates).to(runtime.device)
-            cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
-            _models[key] = model
+    model = _models.get(key)
+    if model is None or options.weights is not None:  # a user's file may have changed
+        model = registry.load(options.model, options.weights, options.flow_updates).to(runtime.device)
+        cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
+        _models[key] = model
     return cast(RecurrentModel, model)
 
 

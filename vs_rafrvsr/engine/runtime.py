@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -46,8 +47,17 @@ class Runtime:
 
         return int(psutil.virtual_memory().total)
 
+    def run[R](self, work: Callable[..., R], *args: object) -> R:
+        """Call `work(*args)` on the device's own thread, and wait for what it returns or raises."""
+
+        def entered() -> R:
+            with self._entered():
+                return work(*args)
+
+        return _thread(self.device).submit(entered).result()
+
     @contextmanager
-    def entered(self) -> Iterator[None]:
+    def _entered(self) -> Iterator[None]:
         """Make this thread run on the device and stream, without gradients, under fixed numeric settings."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
@@ -73,6 +83,22 @@ def _device(name: str) -> torch.device:
     if index >= count:
         raise DeviceError(f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}")
     return torch.device("cuda", index)
+
+
+_threads: dict[torch.device, ThreadPoolExecutor] = {}
+_threads_lock = threading.Lock()
+
+
+def _thread(device: torch.device) -> ThreadPoolExecutor:
+    """The one thread that computes on a device, for all filters.
+
+    VapourSynth has as many worker threads as the machine has cores. Were each to compute, each would get its own
+    cuBLAS and cuDNN handles with their workspaces (32 MiB of device memory apiece) or its own team of OpenMP threads.
+    """
+    with _threads_lock:
+        if device not in _threads:
+            _threads[device] = ThreadPoolExecutor(1, thread_name_prefix=f"rafrvsr {device}")
+        return _threads[device]
 
 
 @cache

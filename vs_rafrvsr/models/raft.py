@@ -21,6 +21,9 @@ STRIDE = 8
 MAX_AREA = 960 * 544
 """Most pixels of RAFT's input: the correlation volume grows with the square of the area."""
 
+MAX_PIXELS = 2 * MAX_AREA
+"""Most pixels of RAFT's input that are encoded at once: the activations take some hundred times their memory."""
+
 MAX_VOLUME = 2**26
 """Most entries of the correlation volumes (finest level) that are held at once; 256 MiB in fp32."""
 
@@ -41,12 +44,21 @@ def working_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def encode(net: RAFT, frames: Tensor, scale: float) -> Features:
-    """Frames (B, 3, h, w) in [0, 1] -> features at the working size, padded to multiples of 8 at right and bottom."""
+    """Frames (B, 3, h, w) in [0, 1] -> features at the working size, padded to multiples of 8 at right and bottom.
+
+    Large frames are encoded a few at a time; how many depends on the size alone.
+    """
     height, width = frames.shape[-2:]
     size = working_size(height, width, scale)
+    parts = [_encode(net, part, size) for part in frames.split(max(1, MAX_PIXELS // (size[0] * size[1])))]
+    return Features(*(torch.cat(same) for same in zip(*parts, strict=True)))
+
+
+def _encode(net: RAFT, frames: Tensor, size: tuple[int, int]) -> Features:
     x = frames * 2 - 1
-    if size != (height, width):
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=size[0] < height)
+    if size != (frames.shape[-2], frames.shape[-1]):
+        antialias = size[0] < frames.shape[-2]
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=antialias)
     x = F.pad(x, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE), mode="replicate")
     return Features(net.feature_encoder(x), net.context_encoder(x))
 
