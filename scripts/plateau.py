@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared, Shape, prepare
-from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.recipe import Recipe, change, read_table
 from vs_rafrvsr.training.validate import validate_bicubic
 
 PROBE = 30
@@ -48,14 +47,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
-    table = tomllib.loads(args.table.read_text())
-    baseline = {"flow": {"weights": args.flow_weights}, **table["baseline"]}
-    if args.rehearse:
-        baseline |= {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}}
-    recipe = change(Recipe(name="baseline"), baseline)
+    recipe, runs = read_table(args.table, args.flow_weights, args.rehearse)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
-    if args.rehearse:
-        recipe = change(recipe, {"data": {"stills_clips": 6}})
     device = torch.device(args.device)
     flow_net = make_net(recipe, device)
     prepared = prepare(args.packs, recipe, flow_net, device, args.cache, shape)
@@ -69,11 +62,11 @@ def main() -> None:
     }
     (args.out / "bicubic.json").write_text(json.dumps(bicubic, indent=1) + "\n")
     print(f"bicubic: {bicubic}", flush=True)
-    for name in claims(args.out, args.runs or list(table["runs"])):
+    for name in claims(args.out, args.runs or list(runs)):
         if time.monotonic() - started > args.until:
             (args.out / f"{name}.claim").unlink()
             break
-        changes = table["runs"][name]
+        changes = runs[name]
         run(change(recipe, {"name": name, **changes}), changes, prepared, device, args, started)
 
 

@@ -106,6 +106,12 @@ def test_a_pack_of_videos_and_stills(tmp_path: Path) -> None:
     assert list(still.skipped) == ["small.png"]
 
 
+def test_a_clip_known_to_be_faulty_is_named_with_its_fault(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps([{"file": "v/1007429640_1.mp4", "src": "owner/a:b"}]))
+    with pytest.raises(data.DataError, match="a cut between frames 14 and 15"):
+        data.read_pack(tmp_path)
+
+
 def test_the_validation_split_follows_the_source_and_never_moves() -> None:
     kept = [name for name in (f"owner{i}/repo{i}" for i in range(400)) if data.is_validation(name)]
     assert 20 < len(kept) < 60

@@ -54,16 +54,19 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
 
 def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     values = losses_of(Trainer(tiny(steps=120, report_every=20, rate=5e-3), prepared, CPU, tmp_path))
-    assert values[-1] < 0.9 * values[0]
+    assert values[-1] < 0.95 * values[0]  # it starts as the bicubic base
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
-        {"precision": "bf16", "optimiser": "muon"},
+        {"precision": "bf16", "muon": {"on": "body"}},
         {"model": {"refine": 4, "previous": "detail", "previous_lr": True, "phase": True}},
-        {"model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5}},
+        {
+            "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
+            "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
+        },
         {"data": {"degradation": "bd"}},
     ],
 )

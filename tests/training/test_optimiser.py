@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from vs_rafrvsr.training.optimiser import Group, Optimiser, orthogonalise
+from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser, orthogonalise
 
 
 def small_net() -> nn.Sequential:
@@ -111,21 +113,74 @@ def test_groups_have_their_own_rates() -> None:
     assert moved[first:].max().item() == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
-    matrices = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (1, 8, 8)])
+def test_orthogonalised_matrices_have_singular_values_near_one(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     values = torch.linalg.svdvals(orthogonalise(matrices))
-    assert values.min() > 0.6
+    # A square matrix's smallest value starts near 0, and five steps cannot bring it up.
+    assert values.min() > (0.6 if shape[1] != shape[2] else 0)
     assert values.max() < 1.3
 
 
-def test_muon_moves_its_matrices_by_orthogonal_steps_and_leaves_the_rest_to_adam() -> None:
+def muon_of(net: nn.Module, **changes: Any) -> Optimiser:  # noqa: ANN401  (Muon's fields)
+    weights = [p for p in net.parameters() if p.dim() == 4]
+    groups = [Group(list(net.parameters()), 1.0)]
+    return Optimiser(groups, betas=(0.9, 0.99), clip=1e9, ema=0.9, muon=Muon(weights, **changes))
+
+
+def matrix(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().permute(0, 2, 3, 1).flatten(1).clone()
+
+
+def test_muon_moves_every_matrix_by_orthogonal_steps_and_leaves_the_rest_to_adam() -> None:
+    """Two shapes, 4 x 18 and 4 x 36, biases between them."""
+    net, plain = small_net(), small_net()
+    optimiser, adam = muon_of(net, rate=2.0), make(plain)
+    before = [p.detach().clone() for p in net.parameters()]
+    for o, n in ((optimiser, net), (adam, plain)):
+        o.backward(loss_of(n, 0))
+        o.step(torch.tensor(1e-2))
+    a, a_bias, b, b_bias = net.parameters()
+    for weight, old in ((a, before[0]), (b, before[2])):
+        step = (matrix(weight) - matrix(old)) / (2e-2 * 0.2 * weight[0].numel() ** 0.5)
+        values = torch.linalg.svdvals(step)
+        assert values.min() > 0.5
+        assert values.max() < 1.3
+    assert torch.allclose(a_bias, list(plain.parameters())[1])
+    assert torch.allclose(b_bias, list(plain.parameters())[3])
+
+
+def test_rows_brings_every_filter_to_one_size() -> None:
+    """The direction of 40 random columns has rows alike; of nearly parallel rows it has not."""
     net = small_net()
-    weight = list(net.parameters())[2]
-    optimiser = Optimiser([Group(list(net.parameters()), 1.0)], betas=(0.9, 0.99), clip=1e9, ema=0.9, muon=[weight])
-    before = weight.detach().clone()
+    optimiser = muon_of(net, rows=True)
+    before = matrix(list(net.parameters())[2])
     optimiser.backward(loss_of(net, 0))
     optimiser.step(torch.tensor(1e-2))
-    step = (weight.detach() - before).permute(0, 2, 3, 1).reshape(4, 36) / (1e-2 * 0.2 * 6)
-    values = torch.linalg.svdvals(step)
-    assert values.min() > 0.5
-    assert values.max() < 1.3
+    sizes = (matrix(list(net.parameters())[2]) - before).square().mean(1).sqrt()
+    assert sizes.tolist() == pytest.approx([0.2e-2] * 4, rel=1e-3)
+
+
+def test_weight_decay_shrinks_muon_s_matrices_alone() -> None:
+    nets = small_net(), small_net()
+    optimisers = muon_of(nets[0]), muon_of(nets[1], decay=0.5)
+    start = optimisers[0].weights.clone()
+    for optimiser, net in zip(optimisers, nets, strict=True):
+        optimiser.backward(loss_of(net, 0))
+        optimiser.step(torch.tensor(1e-2))
+    split = optimisers[0].split
+    difference = optimisers[0].weights - optimisers[1].weights
+    assert torch.allclose(difference[:split], 5e-3 * start[:split], atol=1e-7)
+    assert difference[split:].abs().max() == 0
+
+
+def test_a_bad_step_leaves_muon_s_state_alone() -> None:
+    net = small_net()
+    optimiser = muon_of(net, rows=True, decay=0.1)
+    for bad in (1.0, torch.nan, 1.0):
+        before = {name: t.clone() for name, t in optimiser.state().items()}
+        optimiser.backward(loss_of(net, 0) * bad)
+        optimiser.step(torch.tensor(1e-2))
+        same = all(torch.equal(t, before[name]) for name, t in optimiser.state().items() if name != "skipped")
+        assert same == (bad != 1.0)
+    assert optimiser.weights.isfinite().all()

@@ -8,6 +8,7 @@ from vs_rafrvsr.training import recipe
 from vs_rafrvsr.training.recipe import Recipe, RecipeError
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.toml"))
+TABLES = [file for file in RECIPES if "[runs.baseline]" in file.read_text()]
 
 
 def test_overrides_reach_tables_and_keep_types(tmp_path: Path) -> None:
@@ -44,16 +45,15 @@ def test_a_change_keeps_the_rest_of_its_table() -> None:
     assert (again.model.refine, again.model.tail, again.batch) == (8, 1, 4)
 
 
-@pytest.mark.parametrize("file", [f for f in RECIPES if f.stem != "plateau"], ids=lambda f: f.stem)
+@pytest.mark.parametrize("file", [f for f in RECIPES if f not in TABLES], ids=lambda f: f.stem)
 def test_recipes_load(file: Path) -> None:
     assert recipe.load(file).steps > 0
 
 
-def test_plateau_runs_are_changes_of_the_baseline() -> None:
-    import tomllib
-
-    table = tomllib.loads((RECIPES[0].parent / "plateau.toml").read_text())
-    baseline = recipe.change(Recipe(name="baseline"), table["baseline"])
-    runs = {name: recipe.change(baseline, {"name": "baseline", **changes}) for name, changes in table["runs"].items()}
+@pytest.mark.parametrize("file", TABLES, ids=lambda f: f.stem)
+def test_runs_of_a_table_are_changes_of_its_baseline(file: Path) -> None:
+    baseline, changes = recipe.read_table(file)
+    runs = {name: recipe.change(baseline, change) for name, change in changes.items()}
     assert runs.pop("baseline") == baseline
     assert all(run != baseline for run in runs.values())
+    assert len(set(map(repr, runs.values()))) == len(runs)

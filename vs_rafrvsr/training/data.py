@@ -21,6 +21,8 @@ Frames = NDArray[np.uint8]
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VALIDATION_SHARE = 10
 """About one source in this many is kept for validation."""
+FAULTS = {"1007429640_1": "a cut between frames 14 and 15"}
+"""Clips of the packs that are not what their index says, by the stem of their file."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def read_pack(folder: Path, shortest: int = 12, limit: int | None = None) -> Rea
     """Clips of a pack: `index.json` lists {file, src: "group:path"}, the files are videos."""
 
     def clip(entry: dict[str, Any]) -> Source:
+        if fault := FAULTS.get(Path(entry["file"]).stem):
+            raise SkipError(fault)
         frames = read_video(folder / entry["file"])
         if len(frames) < shortest:
             raise SkipError(f"{len(frames)} frames, {shortest} needed")

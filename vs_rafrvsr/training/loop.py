@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.training import checkpoint, losses
 from vs_rafrvsr.training.degrade import PHASE
-from vs_rafrvsr.training.optimiser import Group, Optimiser
+from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe
@@ -60,10 +60,14 @@ class Unroll:
         net: the network.
         joint_updates: RAFT's updates, run here on the LR frames; None takes the flow given.
         precision: of the convolutions.
+        compiled: compile the recurrent step, for one size.
     """
 
-    def __init__(self, net: VariantNet, joint_updates: int | None, precision: torch.dtype | None) -> None:
+    def __init__(
+        self, net: VariantNet, joint_updates: int | None, precision: torch.dtype | None, compiled: bool = False
+    ) -> None:
         self.net, self.joint_updates, self.precision = net, joint_updates, precision
+        self.advance = torch.compile(net.advance, dynamic=False) if compiled else net.advance
 
     def __call__(self, lr: Tensor, flow: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
@@ -73,11 +77,11 @@ class Unroll:
         keep = lr.new_ones(len(lr)) if keep is None else keep
         frames, used = [], [flow[:, 0]]
         with self._autocast(lr.device):
-            state = net.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
+            state = self.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
             frames.append(state.hr)
             for t in range(1, lr.shape[1]):
                 used.append(net.refined(lr[:, t], lr[:, t - 1], flow[:, t]))
-                state = net.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep))
+                state = self.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep))
                 frames.append(state.hr)
         return torch.stack(frames, 1), torch.stack(used, 1)
 
@@ -104,7 +108,7 @@ class Trainer:
         self.recipe, self.prepared, self.device, self.out = recipe, prepared, device, out
         self.net = make_net(recipe, device)
         joint = recipe.flow.joint_updates if recipe.flow.joint else None
-        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision])
+        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled)
         self.pool = Pool(
             prepared.train,
             frames=recipe.frames,
@@ -120,6 +124,7 @@ class Trainer:
         self.terms = {name: losses.TERMS[name] for name in self.weights}
         self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
         self.step = 0
+        self.summed_from = 0
         self.seconds = 0.0
         self.plan = torch.zeros(recipe.batch, len(PLAN), dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
@@ -137,15 +142,24 @@ class Trainer:
             for parameter in flow:
                 parameter.requires_grad_(False)
         groups = [Group(rest, 1.0)] + ([Group(flow, recipe.flow.rate)] if recipe.flow.joint else [])
-        body = [p for p in self.net.sr.body.parameters() if p.dim() == 4]
         return Optimiser(
             groups,
             betas=recipe.betas,
             clip=recipe.clip,
             ema=recipe.ema,
             scaled=recipe.precision == "fp16",
-            muon=body if recipe.optimiser == "muon" else (),
+            muon=self._muon(),
         )
+
+    def _muon(self) -> Muon:
+        plan = self.recipe.muon
+        prefix = {"none": None, "body": "sr.body.", "all": ""}[plan.on]
+        weights = [
+            p
+            for name, p in self.net.named_parameters()
+            if prefix is not None and name.startswith(prefix) and not name.startswith("raft.") and p.dim() == 4
+        ]
+        return Muon(weights, plan.rate, plan.momentum, plan.rows, plan.decay)
 
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
@@ -176,9 +190,13 @@ class Trainer:
             self._body()
         torch.backends.cudnn.benchmark = False
         self.optimiser.load(held)
+        self._zero_sums()
+        return graph.replay
+
+    def _zero_sums(self) -> None:
+        self.summed_from = self.step
         for value in self.sums.values():
             value.zero_()
-        return graph.replay
 
     def _fill_plan(self, rng: np.random.Generator) -> None:
         blank = self.recipe.model.previous_dropout
@@ -218,10 +236,9 @@ class Trainer:
                 "seconds": self.seconds,
                 "steps_per_second": steps / (self.seconds - seconds),
             }
-            row |= {name: float(value) / steps for name, value in self.sums.items()}
+            row |= {name: float(value) / (self.step - self.summed_from) for name, value in self.sums.items()}
             row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
-            for value in self.sums.values():
-                value.zero_()
+            self._zero_sums()
             if now - skipped > max(MOST_SKIPPED * steps, 4):
                 raise DivergedError(
                     f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; "
@@ -275,6 +292,7 @@ class Trainer:
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
         self.step, self.seconds = record["step"], record["seconds"]
         self.rng.bit_generator.state = record["rng"]
+        self._zero_sums()
 
     def export(self) -> dict[str, Tensor]:
         """The averaged weights under the model's names, fp16, with RAFT's."""

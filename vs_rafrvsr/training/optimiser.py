@@ -25,16 +25,38 @@ class Group(NamedTuple):
     rate: float
 
 
+class Muon(NamedTuple):
+    """Matrices that take orthogonal steps (Jordan et al. 2024), with Nesterov's momentum as there."""
+
+    parameters: Sequence[nn.Parameter] = ()
+    """Convolution weights (O, I, k, k), taken as O x I*k*k matrices."""
+    rate: float = 1.0
+    """Their learning rate over their group's."""
+    momentum: float = 0.95
+    rows: bool = False
+    """Bring every row, one output channel's filter, to the same mean size (NorMuon, Li et al. 2025)."""
+    decay: float = 0.0
+    """Decoupled weight decay, times the learning rate."""
+
+
+class Block(NamedTuple):
+    """Muon's matrices of one shape in the flat vector: elements start to end are (count, rows, columns)."""
+
+    start: int
+    end: int
+    shape: tuple[int, int, int]
+
+
 class Optimiser:
-    """Adam (Kingma & Ba 2015), with Muon's direction (Jordan et al. 2024) for the matrices given in `muon`.
+    """Adam (Kingma & Ba 2015), and Muon for the matrices that it is given.
 
     Args:
-        groups: every parameter to train; they become views of the flat vector.
+        groups: every parameter to train; they become views of the flat vector, Muon's first.
         betas: Adam's decay rates.
         clip: the gradient's norm is clipped to this.
         ema: decay of the running average of weights.
         scaled: scale the loss so that fp16 gradients do not vanish; the scale halves after a step that overflows.
-        muon: convolution weights of one shape (O, I, k, k), taken as O x I*k*k matrices.
+        muon: some of the groups' parameters.
     """
 
     def __init__(
@@ -45,29 +67,37 @@ class Optimiser:
         clip: float,
         ema: float,
         scaled: bool = False,
-        muon: Sequence[nn.Parameter] = (),
+        muon: Muon = Muon(),  # noqa: B008  (immutable)
     ) -> None:
-        parameters = [p for group in groups for p in group.parameters]
-        self.betas, self.clip, self.decay, self.scaled = betas, clip, ema, scaled
-        self.weights = torch.cat([_flat(p.detach()) for p in parameters]).float()
+        chosen = {id(p) for p in muon.parameters}
+        rated = [(p, g.rate * (muon.rate if id(p) in chosen else 1)) for g in groups for p in g.parameters]
+        rated.sort(key=lambda pair: (0, *_matrix(pair[0])) if id(pair[0]) in chosen else (1,))
+        self.betas, self.clip, self.decay, self.scaled, self.muon = betas, clip, ema, scaled, muon
+        self.weights = torch.cat([_flat(p.detach()) for p, _ in rated]).float()
         self.gradient = torch.zeros_like(self.weights)
         self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
         self.average = self.weights.clone()
         one = torch.ones((), device=self.weights.device)
         self.count, self.skipped, self.norm, self.nothing = (one * 0 for _ in range(4))
         self.scale = one * (SCALE_START if scaled else 1.0)
-        rates = [torch.full((p.numel(),), group.rate) for group in groups for p in group.parameters]
-        self.rates = torch.cat(rates).to(self.weights.device) if len({g.rate for g in groups}) > 1 else one
-        self.muon: list[tuple[int, int]] = []
-        wanted = {id(p) for p in muon}
-        self.muon_shape = (muon[0].shape[0], muon[0][0].numel()) if muon else (0, 0)
+        rates = torch.cat([torch.full((p.numel(),), rate) for p, rate in rated])
+        self.rates = rates.to(self.weights.device)
+        self.blocks: list[Block] = []
         at = 0
-        for p in parameters:
+        for p, _ in rated:
             end = at + p.numel()
-            if id(p) in wanted:
-                self.muon.append((at, end))
+            if id(p) in chosen:
+                self._into_block(at, end, _matrix(p))
             p.data, p.grad = _view(self.weights[at:end], p), _view(self.gradient[at:end], p)
             at = end
+        self.split = self.blocks[-1].end if self.blocks else 0
+
+    def _into_block(self, start: int, end: int, matrix: tuple[int, int]) -> None:
+        last = self.blocks[-1] if self.blocks else None
+        if last is not None and last.shape[1:] == matrix:
+            self.blocks[-1] = Block(last.start, end, (last.shape[0] + 1, *matrix))
+        else:
+            self.blocks.append(Block(start, end, (1, *matrix)))
 
     def backward(self, loss: Tensor) -> None:
         """The gradient of `loss`, in place of the last one."""
@@ -84,29 +114,44 @@ class Optimiser:
         kept = fine.float()
         self.count += kept
         self.skipped += 1 - kept
-        beta1, beta2 = self.betas
-        self.first += kept * (1 - beta1) * (gradient - self.first)
-        self.second += kept * (1 - beta2) * (gradient**2 - self.second)
-        first = self.first / -torch.expm1(self.count * math.log(beta1))
-        second = self.second / -torch.expm1(self.count * math.log(beta2))
-        update = first / (second.sqrt() + 1e-8)
-        self._orthogonal(update)
+        update = torch.cat([*(self._muon(block, gradient, kept) for block in self.blocks), self._adam(gradient, kept)])
+        if self.muon.decay:
+            update[: self.split] += self.muon.decay * self.weights[: self.split]
         # 0/0 before the first good step is the only way to a NaN here, and kept is 0 then.
         self.weights -= torch.where(fine, rate * self.rates * update, self.nothing)
         self.average += kept * (1 - self.decay) * (self.weights - self.average)
         if self.scaled:
             self.scale.mul_(0.5 + kept * (SCALE_GROWTH - 0.5))
 
-    def _orthogonal(self, update: Tensor) -> None:
-        """Replace Muon's matrices in `update` by their orthogonal factor, scaled to Adam's usual size.
+    def _adam(self, gradient: Tensor, kept: Tensor) -> Tensor:
+        """Adam's update of the parameters behind Muon's."""
+        beta1, beta2 = self.betas
+        gradient, first, second = (x[self.split :] for x in (gradient, self.first, self.second))
+        first += kept * (1 - beta1) * (gradient - first)
+        second += kept * (1 - beta2) * (gradient**2 - second)
+        root = (second / self._grown(beta2)).sqrt()
+        update: Tensor = first / self._grown(beta1) / (root + 1e-8)
+        return update
 
-        Size: 0.2 sqrt(max(rows, columns)), so that one learning rate serves both (Liu et al. 2025, arXiv 2502.16982).
+    def _muon(self, block: Block, gradient: Tensor, kept: Tensor) -> Tensor:
+        """Muon's update of one block, of Adam's usual size: root mean square 0.2.
+
+        An orthogonal matrix's entries have a root mean square of 1 / sqrt(max(rows, columns)); at 0.2 one learning rate
+        serves both (Liu et al. 2025, arXiv 2502.16982).
         """
-        if self.muon:
-            matrices = torch.stack([self.first[a:b].view(self.muon_shape) for a, b in self.muon])
-            directions = orthogonalise(matrices) * (0.2 * max(self.muon_shape) ** 0.5)
-            for (a, b), direction in zip(self.muon, directions, strict=True):
-                update[a:b] = direction.flatten()
+        momentum, beta2 = self.muon.momentum, self.betas[1]
+        gradient, first, second = (x[block.start : block.end] for x in (gradient, self.first, self.second))
+        first += kept * (1 - momentum) * (gradient - first)
+        direction = orthogonalise(torch.lerp(gradient, first, momentum).view(block.shape))
+        if not self.muon.rows:
+            return direction.flatten() * (0.2 * math.sqrt(max(block.shape[1:])))
+        energy = second.view(block.shape)
+        energy += kept * (1 - beta2) * (direction.square().mean(2, keepdim=True) - energy)
+        return (0.2 * direction / ((energy / self._grown(beta2)).sqrt() + 1e-8)).flatten()
+
+    def _grown(self, beta: float) -> Tensor:
+        """1 - beta^count: the share that a running mean from zero has of its final size."""
+        return -torch.expm1(self.count * math.log(beta))
 
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs."""
@@ -137,15 +182,22 @@ class Optimiser:
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrices, roughly: (N, rows, columns), rows <= columns, by five Newton-Schulz steps.
+    """The nearest orthogonal matrices, roughly: (N, rows, columns), by five Newton-Schulz steps.
 
     Singular values end between about 0.7 and 1.2 (Jordan et al. 2024, the quintic's coefficients).
     """
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalise(matrices.mT).mT
     x: Tensor = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
         gram = torch.bmm(x, x.mT)
         x = 3.4445 * x + torch.bmm(-4.7750 * gram + 2.0315 * torch.bmm(gram, gram), x)
     return x
+
+
+def _matrix(weight: Tensor) -> tuple[int, int]:
+    """Rows and columns of a convolution's weight as a matrix."""
+    return weight.shape[0], weight[0].numel()
 
 
 def _flat(weight: Tensor) -> Tensor:

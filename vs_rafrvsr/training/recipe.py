@@ -46,6 +46,18 @@ class Flow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Muon:
+    """Which weights take Muon's orthogonal steps instead of Adam's, and how (`optimiser.Muon`)."""
+
+    on: Literal["none", "body", "all"] = "none"
+    """The residual blocks' convolutions, or all of the network's but RAFT's."""
+    rate: float = 1.0
+    momentum: float = 0.95
+    rows: bool = False
+    decay: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Losses:
     """Weights of `losses.TERMS`; a term at 0 is not computed."""
 
@@ -79,7 +91,8 @@ class Recipe:
     clip: float = 0.5
     """The gradient's norm is clipped to this."""
     ema: float = 0.999
-    optimiser: Literal["adam", "muon"] = "adam"
+    compiled: bool = False
+    """torch.compile of the recurrent step: pays in long runs only, it takes more than a minute to begin."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of the convolutions; coordinates, images and sums are fp32 always."""
     start: str = ""
@@ -90,6 +103,7 @@ class Recipe:
     model: Variant = field(default_factory=Variant)
     data: Data = field(default_factory=Data)
     flow: Flow = field(default_factory=Flow)
+    muon: Muon = field(default_factory=Muon)
     losses: Losses = field(default_factory=Losses)
 
 
@@ -110,6 +124,18 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
             inner = inner.setdefault(name, {})
         inner[last] = _value(value)
     return build(Recipe, table)
+
+
+REHEARSAL = {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}, "data": {"stills_clips": 6}}
+"""Changes that make any run small enough to rehearse on a CPU."""
+
+
+def read_table(path: Path, flow_weights: str = "", rehearse: bool = False) -> tuple[Recipe, dict[str, dict[str, Any]]]:
+    """A table of experiments: the baseline, and each run's name and changes to it."""
+    table = tomllib.loads(path.read_text())
+    baseline = change(Recipe(name="baseline"), {"flow": {"weights": flow_weights}})
+    baseline = change(baseline, table["baseline"])
+    return change(baseline, REHEARSAL) if rehearse else baseline, table["runs"]
 
 
 def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:

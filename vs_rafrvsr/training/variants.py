@@ -147,7 +147,10 @@ def _to_nearest(flow: Tensor) -> Tensor:
 
 @torch.no_grad()
 def initialise(net: VariantNet) -> None:
-    """He initialisation of the body, a block's second convolution at a tenth, so that blocks start near identity."""
+    """He initialisation of the body; a block's second convolution and the tail at a tenth, as RRN (Isobe et al. 2020).
+
+    So blocks start near identity and the output near the bicubic base.
+    """
     for name, parameter in net.sr.body.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
@@ -155,3 +158,6 @@ def initialise(net: VariantNet) -> None:
             nn.init.kaiming_normal_(parameter)
             if ".b." in name:
                 parameter.mul_(0.1)
+    *_, last = (layer for layer in net.sr.tail.modules() if isinstance(layer, nn.Conv2d))
+    for parameter in last.parameters():
+        parameter.mul_(0.1)
