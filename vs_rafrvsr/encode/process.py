@@ -38,7 +38,7 @@ def find_ffmpeg() -> str:
     if found is not None:
         return found
     try:
-        import imageio_ffmpeg  # type: ignore[import-untyped, unused-ignore]
+        import imageio_ffmpeg
     except ImportError:
         message = "ffmpeg was not found on PATH; install it (apt install ffmpeg), or: pip install imageio-ffmpeg"
         raise EncodeError(message) from None
