@@ -1,0 +1,133 @@
+"""RGBS frames x4: the node that brings source frames to the engine and gives its outputs to VapourSynth."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vs_rafrvsr.engine.chunk import SourceFrame
+from vs_rafrvsr.engine.engine import Engine, Output, Ticket
+from vs_rafrvsr.errors import ClipError
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
+
+RESET = b"_RafrvsrReset"
+"""Property of an output frame with which the recurrence began anew."""
+
+
+def refuse_interlaced(frame: Frame, n: int, host: Host) -> None:
+    """Raise ClipError for a frame that says it is interlaced."""
+    field = host.prop(frame, b"_FieldBased")
+    if field in (1, 2):
+        raise ClipError(
+            f"frame {n} is interlaced (_FieldBased={field}); deinterlace first, e.g. with bwdif.Bwdif, or, if it is "
+            "progressive in truth, say so with std.SetFieldBased(0)"
+        )
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    ticket: Ticket
+    look: range
+    asked: list[int]
+
+
+class Recurrence:
+    """RGBS in, RGBS x4 out, through the engine: one look requests at most one flow group."""
+
+    def __init__(self, rgb: Node, output: Any, engine: Engine) -> None:  # noqa: ANN401  (a cffi struct)
+        self.rgb, self.output, self.engine = rgb, output, engine
+        self.requests: dict[int, _Request] = {}
+        self.numbers = itertools.count(1)
+
+    def free(self, host: Host) -> None:
+        """Give the source node back."""
+        host.api.freeNode(self.rgb)
+
+    def get_frame(self, n: int, reason: int, frame_data: Any, context: Context, host: Host) -> Frame:  # noqa: ANN401
+        """See Filter."""
+        if reason == lib.arInitial:
+            frame_data[0] = ffi.cast("void *", self._open(n))
+        number = int(ffi.cast("intptr_t", frame_data[0]))
+        request = self.requests[number]
+        if reason == lib.arError:
+            self._note_failures(request, context, host)
+            self._end(number)
+            return ffi.NULL
+        try:
+            output = self._go_on(request, context, host)
+        except Exception:
+            self._end(number)
+            raise
+        if output is None:
+            return ffi.NULL
+        self._end(number)
+        return self._to_frame(output, host)
+
+    def _open(self, n: int) -> int:
+        number = next(self.numbers)
+        self.requests[number] = _Request(self.engine.open(n), range(0), [])
+        return number
+
+    def _end(self, number: int) -> None:
+        self.engine.close(self.requests.pop(number).ticket)
+
+    def _go_on(self, request: _Request, context: Context, host: Host) -> Output | None:
+        """Bring what was requested and look again; None after a further request."""
+        if request.asked:
+            self._bring(request, context, host)
+        while isinstance(found := self.engine.look(request.ticket), range):
+            request.look = found
+            request.asked = [m for m in found if m == request.ticket.n or not self.engine.is_hole(m)]
+            for m in request.asked:
+                host.api.requestFrameFilter(m, self.rgb, context)
+            if request.asked:
+                return None
+            self.engine.feed(request.ticket, found, {})
+        return found
+
+    def _bring(self, request: _Request, context: Context, host: Host) -> None:
+        frames: dict[int, Frame] = {m: host.api.getFrameFilter(m, self.rgb, context) for m in request.asked}
+        try:
+            fit = {}
+            for m, frame in frames.items():
+                if host.prop(frame, b"_FieldBased") in (1, 2):
+                    self.engine.fail(m)
+                else:
+                    fit[m] = _source_frame(frame, host)
+            if request.ticket.n in frames and request.ticket.n not in fit:
+                refuse_interlaced(frames[request.ticket.n], request.ticket.n, host)
+            self.engine.feed(request.ticket, request.look, fit)
+        finally:
+            for m, frame in frames.items():
+                host.api.freeFrame(frame)
+                host.api.releaseFrameEarly(self.rgb, m, context)
+
+    def _note_failures(self, request: _Request, context: Context, host: Host) -> None:
+        """A source frame failed: VapourSynth passes its message on; here the frame is marked, so that others go on."""
+        for m in request.asked:
+            frame = host.api.getFrameFilter(m, self.rgb, context)
+            if frame == ffi.NULL:
+                self.engine.fail(m)
+            else:
+                host.api.freeFrame(frame)
+
+    def _to_frame(self, output: Output, host: Host) -> Frame:
+        pixels = output.wait().numpy()
+        video = self.output
+        frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
+        for plane, channel in zip(host.planes(frame, writable=True), pixels, strict=True):
+            np.copyto(plane, channel)
+        if output.reset:
+            host.api.mapSetInt(host.api.getFramePropertiesRW(frame), RESET, 1, lib.maReplace)
+        return frame
+
+
+def _source_frame(frame: Frame, host: Host) -> SourceFrame:
+    return SourceFrame(
+        planes=host.planes(frame),
+        scene_change_prev=host.prop(frame, b"_SceneChangePrev"),
+        scene_change_next=host.prop(frame, b"_SceneChangeNext"),
+    )
