@@ -134,7 +134,7 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
         vspipe = subprocess.Popen(["vspipe", "-c", "y4m", str(script), "-"], stdout=subprocess.PIPE)
         tags = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
         command = [ffmpeg, "-v", "error", "-y", "-i", "-", "-i", str(video), "-map", "0:v", "-map", "1:a?"]
-        command += ["-c:a", "copy", "-c:v", "libx264", "-preset", "superfast", "-crf", "30", *tags, str(out)]
+        command += ["-c:a", "copy", "-c:v", "libx264", "-preset", "superfast", "-crf", "34", *tags, str(out)]
         card, before, start = Peak(device_memory), device_memory(), time.perf_counter()
         with card.watched():
             subprocess.run(command, stdin=vspipe.stdout, check=True)
