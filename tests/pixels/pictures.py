@@ -1,4 +1,4 @@
-"""Frames on which an error of colour, siting or rounding shows, in any format, and VapourSynth's resizer as the judge."""
+"""Frames on which an error of colour, siting or rounding shows, and VapourSynth's resizer as the judge."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def frames(fmt: Format, size: tuple[int, int], seed: int = 0) -> Iterator[Frame]
     """Frames of size (h, w) with codes from 0 to the greatest, most of which no RGB in [0, 1] has."""
     for planes in patterns(fmt.shapes(size), seed):
         if fmt.real:
-            signed = [fmt.family == "YUV" and p > 0 for p in range(len(planes))]
-            yield [(1.4 * plane - (0.7 if s else 0.2)).astype(fmt.dtype) for plane, s in zip(planes, signed, strict=True)]
+            lowest = [-0.7 if fmt.family == "YUV" and p > 0 else -0.2 for p in range(len(planes))]
+            yield [(1.4 * plane + low).astype(fmt.dtype) for plane, low in zip(planes, lowest, strict=True)]
         else:
             yield [np.rint(plane * ((1 << fmt.bits) - 1)).astype(fmt.dtype) for plane in planes]
 

@@ -7,6 +7,7 @@ filter, which is that of VapourSynth's `resize.Bicubic` (Catmull-Rom), widened w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +160,7 @@ def _filter(scale: float, offset: float) -> NDArray[np.void]:
     return values
 
 
-def _catmull_rom(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _catmull_rom(x: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """The cubic with b = 0, c = 1/2 (Mitchell and Netravali 1988)."""
     x = np.abs(x)
     near = 1 + x**2 * (1.5 * x - 2.5)

@@ -7,7 +7,7 @@ module that knows CuPy; importing it does not load CuPy.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +28,7 @@ STRIP = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packed:
+class HostFrame:
     """One source frame for the kernels."""
 
     planes: Sequence[NDArray[Any]]
@@ -36,59 +36,58 @@ class Packed:
     colour: Colour
 
 
-@dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """Frames of one format and size <-> RGB on one device and stream, both of which the caller has made current.
+    """Frames of one format <-> RGB on one device and stream, both of which the caller has made current.
 
-    Copies and kernels are only enqueued. Results do not depend on what else is in a batch.
+    Copies and kernels are only enqueued. A frame's numbers do not depend on what else is in its batch.
     """
 
-    format: Format
-    stream: torch.cuda.Stream
-    kernels: Any = field(init=False)
-    """A CuPy module."""
+    def __init__(self, fmt: Format, stream: torch.cuda.Stream) -> None:
+        self.format, self.stream = fmt, stream
+        self.kernels = _kernels(tuple(fmt.defines.items()), stream.device)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "kernels", _kernels(tuple(self.format.defines.items()), self.stream.device))
-
-    def upload(self, frames: Sequence[Packed | None], size: tuple[int, int]) -> Tensor:
+    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
         """Frames of size (h, w) -> (B, 3, h, w) fp32, nominally in [0, 1]; a missing frame is black.
 
         NaN becomes 0, infinities the end of the nominal range, so that one bad sample cannot poison the recurrence.
         """
-        fmt, device = self.format, self.stream.device
-        rgb = torch.zeros((len(frames), 3, *size), dtype=torch.float32, device=device)
-        length = fmt.samples(size) * np.dtype(fmt.dtype).itemsize
-        host = torch.empty((len(frames), length), dtype=torch.uint8, device="cpu", pin_memory=True)
-        planes = torch.empty((len(frames), length), dtype=torch.uint8, device=device)
+        host = self._buffer(len(frames), size, pinned=True)
+        planes = self._buffer(len(frames), size, pinned=False)
+        rgb = torch.empty((len(frames), 3, *size), dtype=torch.float32, device=self.stream.device)
         for i, frame in enumerate(frames):
             if frame is None:
+                rgb[i].zero_()
                 continue
-            fmt.pack(frame.planes, host[i].numpy().view(fmt.dtype))
-            planes[i].copy_(host[i], non_blocking=True)  # while the next frame is packed
-            parameters = parameters_in(fmt, frame.colour, size, _strides(rgb[i]))
+            self.format.pack(frame.planes, host[i].numpy().view(self.format.dtype))
+            planes[i].copy_(host[i], non_blocking=True)  # goes on while the next frame is packed
+            parameters = parameters_in(self.format, frame.colour, size, _strides(rgb[i]))
             self._launch("planes_to_rgb", size, planes[i], rgb[i], parameters)
         return rgb
 
     def download(self, rgb: Tensor, colour: Colour) -> Tensor:
-        """RGB (3, H, W) fp32 of any strides -> the packed frame's bytes in pinned memory, once the stream is there."""
-        fmt, size = self.format, (rgb.shape[1], rgb.shape[2])
-        length = fmt.samples(size) * np.dtype(fmt.dtype).itemsize
-        planes = torch.empty(length, dtype=torch.uint8, device=rgb.device)
-        height, width = fmt.shapes(size)[-1]
-        parameters = parameters_out(fmt, colour, size, _strides(rgb))
+        """RGB (3, H, W) fp32 of any strides -> the packed frame's bytes in pinned memory, there with the stream."""
+        size = (rgb.shape[1], rgb.shape[2])
+        planes = self._buffer(1, size, pinned=False)[0]
+        height, width = self.format.shapes(size)[-1]
+        parameters = parameters_out(self.format, colour, size, _strides(rgb))
         self._launch("rgb_to_planes", (-(-height // STRIP), width), rgb, planes, parameters)
-        return torch.empty(length, dtype=torch.uint8, device="cpu", pin_memory=True).copy_(planes, non_blocking=True)
+        return self._buffer(1, size, pinned=True)[0].copy_(planes, non_blocking=True)
 
     def planes(self, packed: Tensor, size: tuple[int, int]) -> list[NDArray[Any]]:
-        """The planes of size (h, w) of what `download` gave, as views of its memory."""
+        """The planes of size (H, W) in what `download` gave, as views of its memory."""
         return self.format.planes(packed.numpy().view(self.format.dtype), size)
 
+    def _buffer(self, frames: int, size: tuple[int, int], *, pinned: bool) -> Tensor:
+        """(frames, bytes of a packed frame), in pinned host memory or on the device."""
+        length = self.format.samples(size) * self.format.dtype.itemsize
+        device = torch.device("cpu") if pinned else self.stream.device
+        return torch.empty((frames, length), dtype=torch.uint8, device=device, pin_memory=pinned)
+
     def _launch(self, name: str, threads: tuple[int, int], source: Tensor, target: Tensor, *rest: object) -> None:
-        """Enqueue a kernel with a thread for each place (y, x). It gets addresses; strides go by the parameters."""
+        """Enqueue a kernel with a thread for each (y, x). It gets bare addresses: strides are among the parameters."""
         grid = tuple(-(-count // block) for count, block in zip(reversed(threads), BLOCK, strict=True))
         with shared_stream(self.stream):
-            self.kernels.get_function(name)(grid, BLOCK, (as_cupy(source), as_cupy(target), *rest))
+            self.kernels[name](grid, BLOCK, (as_cupy(source), as_cupy(target), *rest))
 
 
 def _strides(rgb: Tensor) -> tuple[int, int, int]:
@@ -120,16 +119,15 @@ def shared_stream(stream: torch.cuda.Stream) -> Any:  # noqa: ANN401  (a cupy.cu
 
 
 @cache
-def _kernels(defines: tuple[tuple[str, str], ...], device: torch.device) -> Any:  # noqa: ANN401  (a cupy.RawModule)
-    """kernels.cu for one row of formats.py; CuPy keeps what it has compiled on disk."""
+def _kernels(defines: tuple[tuple[str, str], ...], device: torch.device) -> dict[str, Any]:
+    """The functions of kernels.cu for one row of formats.py; CuPy keeps what it has compiled on disk."""
     import cupy
 
     options = [f"-D{name}={value}" for name, value in (*defines, ("ELEMENT", "float"))]
     text = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
     with cupy.cuda.Device(device.index):
         module = cupy.RawModule(code=text, options=("-std=c++17", *options))
-        module.compile()
-    return module
+        return {name: module.get_function(name) for name in ("planes_to_rgb", "rgb_to_planes")}
 
 
 @cache
@@ -140,8 +138,8 @@ def trouble(stream: torch.cuda.Stream) -> str | None:
     """
     try:
         with torch.cuda.device(stream.device), torch.cuda.stream(stream):
-            exchange = Exchange(format=FORMATS["Gray8"], stream=stream)
-            white = Packed(planes=[np.full((1, 1), 255, np.uint8)], colour=Colour(matrix=1, full=True))
+            exchange = Exchange(FORMATS["Gray8"], stream)
+            white = HostFrame(planes=[np.full((1, 1), 255, np.uint8)], colour=Colour(matrix=1, full=True))
             value = exchange.upload([white], (1, 1)).max().item()
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
         return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 type Family = Literal["GRAY", "RGB", "YUV"]
 
@@ -27,17 +27,21 @@ class Format:
     sub_h: int = 0
 
     @property
-    def dtype(self) -> DTypeLike:
-        """A sample in memory."""
+    def sample(self) -> str:
+        """A sample's type in kernels.cu."""
         if self.real:
-            return np.float16 if self.bits == 16 else np.float32
-        return np.uint8 if self.bits == 8 else np.uint16
+            return "Half" if self.bits == 16 else "float"
+        return "U8" if self.bits == 8 else "U16"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A sample in memory."""
+        return np.dtype({"U8": np.uint8, "U16": np.uint16, "Half": np.float16, "float": np.float32}[self.sample])
 
     @property
     def defines(self) -> dict[str, str]:
         """What kernels.cu is compiled with. Integers of 9 to 16 bits share a compilation."""
-        sample = {np.uint8: "U8", np.uint16: "U16", np.float16: "Half", np.float32: "float"}[self.dtype]
-        return {"FAMILY": self.family, "SAMPLE": sample, "SUB_W": str(self.sub_w), "SUB_H": str(self.sub_h)}
+        return {"FAMILY": self.family, "SAMPLE": self.sample, "SUB_W": str(self.sub_w), "SUB_H": str(self.sub_h)}
 
     def shapes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
         """(h, w) of each plane of a frame of size (h, w)."""
