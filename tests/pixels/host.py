@@ -40,21 +40,31 @@ def _call(name: str, fmt: Format, element: str, *arrays: NDArray[Any]) -> None:
     function(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
 
 
-def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour) -> NDArray[np.float32]:
+ELEMENTS = {"float32": "float", "float16": "Half"}
+
+
+def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
     """Planes -> RGB (3, h, w)."""
     size: tuple[int, int] = frame[0].shape
-    packed = np.empty(fmt.samples(size), fmt.dtype)
+    packed = np.empty(fmt.bytes(size), np.uint8)
     fmt.pack(frame, packed)
-    rgb = np.full((3, *size), np.nan, np.float32)
+    rgb: NDArray[Any] = np.full((3, *size), np.nan, np.dtype(element))
     strides = (size[0] * size[1], size[1], 1)
-    _call("planes_to_rgb", fmt, "float", packed, rgb, parameters_in(fmt, colour, size, strides))
+    _call("planes_to_rgb", fmt, ELEMENTS[element], packed, rgb, parameters_in(fmt, colour, size, strides))
     return rgb
 
 
-def from_rgb(fmt: Format, rgb: NDArray[np.float32], colour: Colour) -> list[NDArray[Any]]:
+def from_rgb(fmt: Format, rgb: NDArray[Any], colour: Colour) -> list[NDArray[Any]]:
     """RGB (3, h, w) -> planes. The tensor is handed over as (h, w, 3), so that strides count."""
     size: tuple[int, int] = rgb.shape[1:]
-    packed = np.empty(fmt.samples(size), fmt.dtype)
+    packed = np.empty(fmt.bytes(size), np.uint8)
     last = np.ascontiguousarray(rgb.transpose(1, 2, 0))
-    _call("rgb_to_planes", fmt, "float", last, packed, parameters_out(fmt, colour, size, (1, 3 * size[1], 3)))
+    _call(
+        "rgb_to_planes",
+        fmt,
+        ELEMENTS[rgb.dtype.name],
+        last,
+        packed,
+        parameters_out(fmt, colour, size, (1, 3 * size[1], 3)),
+    )
     return fmt.planes(packed, size)

@@ -15,7 +15,7 @@ from tests.pixels import device, host
 from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.cuda import Exchange, HostFrame
+from vs_rafrvsr.pixels.cuda import HostFrame, download, upload
 from vs_rafrvsr.pixels.formats import FORMATS
 
 pytestmark = pytest.mark.cuda
@@ -47,29 +47,27 @@ def test_cupy_enqueues_on_the_stream_that_pytorch_uses_and_only_inside() -> None
 
 
 def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
-    fmt = FORMATS["YUV420P8"]
-    exchange = Exchange(fmt, device.stream())
+    fmt, stream = FORMATS["YUV420P8"], device.stream()
     planes = [np.zeros(shape, np.uint8) for shape in fmt.shapes((540, 960))]
-    with torch.inference_mode(), torch.cuda.stream(device.stream()):
-        exchange.upload([HostFrame(planes=planes, colour=COLOURS[0])], (540, 960))  # allocates
-        exchange.download(torch.zeros((3, 2160, 3840), device=device.stream().device), COLOURS[0])
-        device.stream().synchronize()
+    frame = HostFrame(format=fmt, planes=planes, colour=COLOURS[0])
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        upload([frame], (540, 960), stream)  # allocates and compiles
+        download(torch.zeros((3, 540, 960), device=stream.device), fmt, COLOURS[0], stream)
+        stream.synchronize()
         torch.cuda._sleep(2_000_000_000)  # about a second
-        rgb = exchange.upload([HostFrame(planes=planes, colour=COLOURS[0])], (540, 960))
-        packed = exchange.download(rgb[0], COLOURS[0])
-        assert not device.stream().query(), "the calls waited"
+        packed = download(upload([frame], (540, 960), stream)[0], fmt, COLOURS[0], stream)
+        assert not stream.query(), "the calls waited"
         assert packed.is_pinned()
-        device.stream().synchronize()
+        stream.synchronize()
 
 
-def test_frames_of_a_batch_have_each_their_own_colour() -> None:
-    fmt = FORMATS["YUV420P8"]
-    frame = next(iter(frames(fmt, SIZE)))
+def test_frames_of_a_batch_have_each_their_own_format_and_colour() -> None:
+    kinds = [(FORMATS[name], colour) for name in ("YUV420P8", "RGBS") for colour in COLOURS]
+    batch = [HostFrame(format=fmt, planes=list(frames(fmt, SIZE))[-1], colour=colour) for fmt, colour in kinds]
     with torch.inference_mode(), torch.cuda.stream(device.stream()):
-        batch = [HostFrame(planes=frame, colour=colour) for colour in COLOURS]
-        together = Exchange(fmt, device.stream()).upload(batch, SIZE).cpu().numpy()
-    for rgb, colour in zip(together, COLOURS, strict=True):
-        np.testing.assert_array_equal(rgb, device.to_rgb(fmt, frame, colour))
+        together = upload(batch, SIZE, device.stream()).cpu().numpy()
+    for rgb, frame in zip(together, batch, strict=True):
+        np.testing.assert_array_equal(rgb, device.to_rgb(frame.format, list(frame.planes), frame.colour))
     assert not np.array_equal(together[0], together[1])
 
 
@@ -102,8 +100,9 @@ def test_many_threads_get_the_same_pixels_as_one() -> None:
         list(pool.map(work, range(4)))
 
 
-def test_a_working_cupy_gives_no_trouble() -> None:
-    assert cuda.trouble(device.stream()) is None
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_working_cupy_gives_no_trouble(name: str) -> None:
+    assert cuda.trouble(FORMATS[name], device.stream()) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_a_cupy_that_fails_is_trouble_that_names_the_extra(monkeypatch: pytest.M
         raise error
 
     monkeypatch.setattr(cuda, "_kernels", fail)
-    message = cuda.trouble.__wrapped__(device.stream())
+    message = cuda.trouble(FORMATS["Gray8"], device.stream())
     assert message is not None
     assert str(error) in message
     assert f"vapoursynth-rafrvsr[cuda{str(torch.version.cuda).split('.')[0]}]" in message
@@ -123,4 +122,4 @@ def test_a_cupy_that_fails_is_trouble_that_names_the_extra(monkeypatch: pytest.M
 def test_a_missing_cupy_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._kernels.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert "ModuleNotFoundError" in (cuda.trouble.__wrapped__(device.stream()) or "")
+    assert "ModuleNotFoundError" in (cuda.trouble(FORMATS["Gray8"], device.stream()) or "")

@@ -24,7 +24,7 @@ def test_rows_are_named_as_vapoursynth_names_them(name: str) -> None:
 def test_packing_takes_padded_rows_and_unpacking_gives_views() -> None:
     fmt = FORMATS["YUV420P10"]
     planes = [np.arange(h * 40, dtype=np.uint16).reshape(h, 40)[:, :w] for h, w in fmt.shapes((6, 10))]
-    packed = np.empty(fmt.samples((6, 10)), np.uint16)
+    packed = np.empty(fmt.bytes((6, 10)), np.uint8)
     fmt.pack(planes, packed)
     for view, plane in zip(fmt.planes(packed, (6, 10)), planes, strict=True):
         np.testing.assert_array_equal(view, plane)

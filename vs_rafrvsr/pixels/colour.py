@@ -7,6 +7,7 @@ filter, which is that of VapourSynth's `resize.Bicubic` (Catmull-Rom), widened w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -71,16 +72,21 @@ PARAMETERS = np.dtype(
 """`Parameters` of kernels.cu."""
 
 
+@lru_cache(64)
 def parameters_in(
     fmt: Format, colour: Colour, size: tuple[int, int], strides: tuple[int, int, int]
 ) -> NDArray[np.void]:
-    """For `planes_to_rgb`: a frame of size (h, w) into a tensor with strides (channel, row, column) in elements."""
+    """For `planes_to_rgb`: a frame of size (h, w) into a tensor with strides (channel, row, column) in elements.
+
+    Read-only: frames of one clip share it.
+    """
     affine = _inverse(_encoding(fmt, colour))
     if fmt.family == "GRAY":
         affine = np.repeat(_inverse(_levels(fmt, colour))[:1], 3, 0)
     return _parameters(fmt, colour, size, strides, affine, scale=2.0)
 
 
+@lru_cache(64)
 def parameters_out(
     fmt: Format, colour: Colour, size: tuple[int, int], strides: tuple[int, int, int]
 ) -> NDArray[np.void]:
@@ -104,6 +110,7 @@ def _parameters(
     values["across"] = _filter(scale, x) if fmt.sub_w else _NO_FILTER
     values["down"] = _filter(scale, y) if fmt.sub_h else _NO_FILTER
     values["top"] = (1 << fmt.bits) - 1
+    values.setflags(write=False)
     return values
 
 

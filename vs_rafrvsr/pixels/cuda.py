@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
-from vs_rafrvsr.pixels.formats import FORMATS, Format
+from vs_rafrvsr.pixels.formats import Format
 
 BLOCK = (32, 8)
 """Threads of a block: a warp takes neighbours of one row."""
@@ -29,69 +29,75 @@ STRIP = 4
 
 @dataclass(frozen=True, kw_only=True)
 class HostFrame:
-    """One source frame for the kernels."""
+    """One source frame in host memory."""
 
+    format: Format
     planes: Sequence[NDArray[Any]]
-    """As they are in host memory; rows may be padded."""
+    """Rows may be padded."""
     colour: Colour
 
 
-class Exchange:
-    """Frames of one format <-> RGB on one device and stream, both of which the caller has made current.
+def upload(
+    frames: Sequence[HostFrame | None],
+    size: tuple[int, int],
+    stream: torch.cuda.Stream,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Frames of size (h, w) -> (B, 3, h, w), nominally in [0, 1]; a missing frame is black.
 
-    Copies and kernels are only enqueued. A frame's numbers do not depend on what else is in its batch.
+    Copies and kernels are only enqueued, on the stream, which the caller has made current. A frame's numbers do not
+    depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample cannot poison
+    the recurrence.
     """
+    rgb = torch.empty((len(frames), 3, *size), dtype=dtype, device=stream.device)
+    for target, frame in zip(rgb, frames, strict=True):
+        if frame is None:
+            target.zero_()
+            continue
+        host = _pinned(frame.format.bytes(size))
+        frame.format.pack(frame.planes, host.numpy())
+        planes = host.to(stream.device, non_blocking=True)  # goes on while the next frame is packed
+        parameters = parameters_in(frame.format, frame.colour, size, _strides(target))
+        kernel = _kernels(frame.format, dtype, stream.device)["planes_to_rgb"]
+        _launch(kernel, size, stream, planes, target, parameters)
+    return rgb
 
-    def __init__(self, fmt: Format, stream: torch.cuda.Stream) -> None:
-        self.format, self.stream = fmt, stream
-        self.kernels = _kernels(tuple(fmt.defines.items()), stream.device)
 
-    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
-        """Frames of size (h, w) -> (B, 3, h, w) fp32, nominally in [0, 1]; a missing frame is black.
+def download(rgb: Tensor, fmt: Format, colour: Colour, stream: torch.cuda.Stream) -> Tensor:
+    """RGB (3, H, W) of any strides -> the bytes of a packed frame, in pinned memory, complete when the stream is there.
 
-        NaN becomes 0, infinities the end of the nominal range, so that one bad sample cannot poison the recurrence.
-        """
-        host = self._buffer(len(frames), size, pinned=True)
-        planes = self._buffer(len(frames), size, pinned=False)
-        rgb = torch.empty((len(frames), 3, *size), dtype=torch.float32, device=self.stream.device)
-        for i, frame in enumerate(frames):
-            if frame is None:
-                rgb[i].zero_()
-                continue
-            self.format.pack(frame.planes, host[i].numpy().view(self.format.dtype))
-            planes[i].copy_(host[i], non_blocking=True)  # goes on while the next frame is packed
-            parameters = parameters_in(self.format, frame.colour, size, _strides(rgb[i]))
-            self._launch("planes_to_rgb", size, planes[i], rgb[i], parameters)
-        return rgb
+    As in `upload`, everything is only enqueued. `Format.planes` finds the planes in the bytes.
+    """
+    size = (rgb.shape[1], rgb.shape[2])
+    planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=stream.device)
+    height, width = fmt.shapes(size)[-1]
+    kernel = _kernels(fmt, rgb.dtype, stream.device)["rgb_to_planes"]
+    parameters = parameters_out(fmt, colour, size, _strides(rgb))
+    _launch(kernel, (-(-height // STRIP), width), stream, rgb, planes, parameters)
+    return _pinned(planes.numel()).copy_(planes, non_blocking=True)
 
-    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
-        """RGB (3, H, W) fp32 of any strides -> the packed frame's bytes in pinned memory, there with the stream."""
-        size = (rgb.shape[1], rgb.shape[2])
-        planes = self._buffer(1, size, pinned=False)[0]
-        height, width = self.format.shapes(size)[-1]
-        parameters = parameters_out(self.format, colour, size, _strides(rgb))
-        self._launch("rgb_to_planes", (-(-height // STRIP), width), rgb, planes, parameters)
-        return self._buffer(1, size, pinned=True)[0].copy_(planes, non_blocking=True)
 
-    def planes(self, packed: Tensor, size: tuple[int, int]) -> list[NDArray[Any]]:
-        """The planes of size (H, W) in what `download` gave, as views of its memory."""
-        return self.format.planes(packed.numpy().view(self.format.dtype), size)
-
-    def _buffer(self, frames: int, size: tuple[int, int], *, pinned: bool) -> Tensor:
-        """(frames, bytes of a packed frame), in pinned host memory or on the device."""
-        length = self.format.samples(size) * self.format.dtype.itemsize
-        device = torch.device("cpu") if pinned else self.stream.device
-        return torch.empty((frames, length), dtype=torch.uint8, device=device, pin_memory=pinned)
-
-    def _launch(self, name: str, threads: tuple[int, int], source: Tensor, target: Tensor, *rest: object) -> None:
-        """Enqueue a kernel with a thread for each (y, x). It gets bare addresses: strides are among the parameters."""
-        grid = tuple(-(-count // block) for count, block in zip(reversed(threads), BLOCK, strict=True))
-        with shared_stream(self.stream):
-            self.kernels[name](grid, BLOCK, (as_cupy(source), as_cupy(target), *rest))
+def _pinned(length: int) -> Tensor:
+    """PyTorch keeps pinned memory for the next frame, and does not give it out before the copies from it are done."""
+    return torch.empty(length, dtype=torch.uint8, device="cpu", pin_memory=True)
 
 
 def _strides(rgb: Tensor) -> tuple[int, int, int]:
     return cast(tuple[int, int, int], rgb.stride())
+
+
+def _launch(
+    kernel: Any,  # noqa: ANN401  (a cupy.RawKernel)
+    threads: tuple[int, int],
+    stream: torch.cuda.Stream,
+    source: Tensor,
+    target: Tensor,
+    parameters: NDArray[np.void],
+) -> None:
+    """Enqueue a kernel with a thread for each (y, x). It gets bare addresses: strides are among the parameters."""
+    grid = tuple(-(-count // block) for count, block in zip(reversed(threads), BLOCK, strict=True))
+    with shared_stream(stream):
+        kernel(grid, BLOCK, (as_cupy(source), as_cupy(target), parameters))
 
 
 def as_cupy(tensor: Tensor) -> Any:  # noqa: ANN401  (a cupy.ndarray)
@@ -119,31 +125,37 @@ def shared_stream(stream: torch.cuda.Stream) -> Any:  # noqa: ANN401  (a cupy.cu
 
 
 @cache
-def _kernels(defines: tuple[tuple[str, str], ...], device: torch.device) -> dict[str, Any]:
-    """The functions of kernels.cu for one row of formats.py; CuPy keeps what it has compiled on disk."""
+def _kernels(fmt: Format, element: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """The functions of kernels.cu for a format and a tensor's dtype; CuPy keeps what it has compiled on disk."""
     import cupy
 
-    options = [f"-D{name}={value}" for name, value in (*defines, ("ELEMENT", "float"))]
+    defines = {**fmt.defines, "ELEMENT": {torch.float32: "float", torch.float16: "Half"}[element]}
     text = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines.items()))
     with cupy.cuda.Device(device.index):
-        module = cupy.RawModule(code=text, options=("-std=c++17", *options))
+        module = cupy.RawModule(code=text, options=options)
         return {name: module.get_function(name) for name in ("planes_to_rgb", "rgb_to_planes")}
 
 
-@cache
-def trouble(stream: torch.cuda.Stream) -> str | None:
-    """Why CuPy cannot serve this stream's device, and what to install; None where it can.
+def trouble(fmt: Format, stream: torch.cuda.Stream) -> str | None:
+    """Why CuPy cannot serve a format on the stream's device, and what to install; None where it can.
 
-    CuPy may be missing, built for another CUDA, or without a compiler: trying it on one pixel tells all of these.
+    CuPy may be missing, built for another CUDA, or without a compiler: trying it tells all of these, and what has been
+    compiled for the trial is needed anyway.
     """
+    size = (2, 2)
+    ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
+    colour = Colour(matrix=1, full=True)
     try:
         with torch.cuda.device(stream.device), torch.cuda.stream(stream):
-            exchange = Exchange(FORMATS["Gray8"], stream)
-            white = HostFrame(planes=[np.full((1, 1), 255, np.uint8)], colour=Colour(matrix=1, full=True))
-            value = exchange.upload([white], (1, 1)).max().item()
+            rgb = upload([HostFrame(format=fmt, planes=ones, colour=colour)], size, stream)
+            packed = download(rgb[0], fmt, colour, stream)
+            stream.synchronize()
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
         return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"
-    return None if value == 1 else f"CuPy computes wrongly (1 became {value}); {_advice()}"
+    back = fmt.planes(packed.numpy(), size)
+    right = all(np.allclose(plane, one, atol=1e-2) for plane, one in zip(back, ones, strict=True))
+    return None if right else f"CuPy computes wrongly; {_advice()}"
 
 
 def _advice() -> str:

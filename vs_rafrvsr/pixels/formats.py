@@ -49,17 +49,18 @@ class Format:
         chroma = (height >> self.sub_h, width >> self.sub_w)
         return [size] if self.family == "GRAY" else [size, chroma, chroma]
 
-    def samples(self, size: tuple[int, int]) -> int:
-        """How many samples a frame of size (h, w) has."""
-        return sum(height * width for height, width in self.shapes(size))
+    def bytes(self, size: tuple[int, int]) -> int:
+        """Of a packed frame of size (h, w)."""
+        return sum(height * width for height, width in self.shapes(size)) * self.dtype.itemsize
 
-    def planes(self, packed: NDArray[Any], size: tuple[int, int]) -> list[NDArray[Any]]:
-        """The planes of a packed frame of size (h, w), as views."""
+    def planes(self, packed: NDArray[np.uint8], size: tuple[int, int]) -> list[NDArray[Any]]:
+        """The planes of a packed frame of size (h, w), given as bytes, as views."""
         shapes = self.shapes(size)
         ends = np.cumsum([height * width for height, width in shapes])[:-1]
-        return [part.reshape(shape) for part, shape in zip(np.split(packed, ends), shapes, strict=True)]
+        parts = np.split(packed.view(self.dtype), ends)
+        return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def pack(self, planes: Sequence[NDArray[Any]], packed: NDArray[Any]) -> None:
+    def pack(self, planes: Sequence[NDArray[Any]], packed: NDArray[np.uint8]) -> None:
         """Copy planes, whose rows may be padded, into a packed frame."""
         for target, plane in zip(self.planes(packed, planes[0].shape), planes, strict=True):
             np.copyto(target, plane, casting="no")
