@@ -80,9 +80,10 @@ def parameters_in(
 
     Read-only: frames of one clip share it.
     """
-    affine = _inverse(_encoding(fmt, colour))
     if fmt.family == "GRAY":
         affine = np.repeat(_inverse(_levels(fmt, colour))[:1], 3, 0)
+    else:
+        affine = _inverse(_encoding(fmt, colour))
     return _parameters(fmt, colour, size, strides, affine, scale=2.0)
 
 
