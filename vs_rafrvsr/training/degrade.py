@@ -40,6 +40,12 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "bd-1.5": partial(blur_down, sigma=1.5, radius=4),
 }
 """BI and BD of the benchmarks; TecoGAN's BD has a sigma of 1.5 and 9 taps."""
+MADE_FOR = {
+    "bi": "BI: bicubic x1/4 of clean video, centre-aligned",
+    "bd": "BD: Gaussian blur of sigma 1.6, every 4th pixel; for benchmarks only",
+    "bd-1.5": "BD: Gaussian blur of sigma 1.5, every 4th pixel; for benchmarks only",
+}
+"""What a model trained on each is for, as its weights file says it."""
 PHASE = {"bi": -1.5, "bd": 0.0, "bd-1.5": 0.0}
 
 
