@@ -8,8 +8,6 @@ its last checkpoint stands with `--resume`, and then equals one that never stopp
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import signal
 import sys
 import time
@@ -18,9 +16,8 @@ from types import FrameType
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
 
-from vs_rafrvsr.training import recipe
+from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.loop import Trainer, make_net
 from vs_rafrvsr.training.prepare import Shape, prepare
 
@@ -54,12 +51,7 @@ def main() -> None:
             if stopping.due():
                 trainer.save()
                 break
-    record = {
-        "recipe": json.dumps(dataclasses.asdict(plan)),
-        "steps": str(trainer.step),
-        "seconds": f"{trainer.seconds:.0f}",
-    }
-    save_file(trainer.export(), args.out / f"{plan.name}.safetensors", record)
+    export.write(args.out / f"{plan.name}.safetensors", trainer)
 
 
 def arguments() -> argparse.Namespace:

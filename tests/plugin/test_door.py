@@ -72,6 +72,19 @@ def test_vspipe_runs_the_filter_and_reports_its_errors(tmp_path: Path) -> None:
     assert "Upscale: chunk=0 is out of range" in out.stderr
 
 
+def test_leaving_python_with_frames_in_flight_neither_hangs_nor_crashes() -> None:
+    code = """
+import sys
+sys.path.append(sys.argv[1])
+from tests.plugin.clips import core, moving, rgb_clip
+out = core.rafrvsr.Upscale(rgb_clip(moving(40, 24, 32)))
+pending = [out.get_frame_async(n) for n in range(30)]
+pending[0].result()
+"""
+    done = run(sys.executable, "-c", code, Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+
+
 def test_fifty_evaluations_of_a_script_leave_no_memory_behind() -> None:
     """What a previewer's reload does, with two instances in the script; the first rounds fill caches."""
     process, used = psutil.Process(os.getpid()), []

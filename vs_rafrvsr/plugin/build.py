@@ -100,6 +100,7 @@ typedef struct VSAPI {
 
 enum { UPSCALE, VERSION, MODELS };
 static int rafrvsr_ready;
+int rafrvsr_close(void);
 
 extern "Python" {
     void rafrvsr_call(int function, const VSMap *in, VSMap *out, VSCore *core, const VSAPI *vsapi);

@@ -1,6 +1,7 @@
 /* The plugin's native part: it registers the functions, finds Python, and hands every call to vs_rafrvsr.plugin.filter.
    cffi puts the declarations of the extern "Python" functions in front of this text. */
 #include <VapourSynth4.h>
+#include <stdatomic.h>
 #ifdef _WIN32
 #include <windows.h>
 #else
@@ -16,6 +17,15 @@ enum { UPSCALE, VERSION, MODELS };
 
 /* Set by vs_rafrvsr.plugin.filter in the copy of this library that it has imported. */
 static int rafrvsr_ready = 0;
+
+/* At exit Python says that it is closing and waits until no frame is being made: a thread that enters a Python which
+   is being taken down would never come back. */
+static atomic_int closing = 0, inside = 0;
+
+static int rafrvsr_close(void) {
+    closing = 1;
+    return inside;
+}
 
 /* A host may have no Python at all. Asking the loader comes first: touching a Python symbol there would kill the host. */
 static int python_runs(void) {
@@ -64,10 +74,14 @@ static void VS_CC enter_call(const VSMap *in, VSMap *out, void *function, VSCore
 
 static const VSFrame *VS_CC enter_get_frame(int n, int reason, void *data, void **frame_data, VSFrameContext *ctx,
                                             VSCore *core, const VSAPI *vsapi) {
-    if (python_runs())
-        return rafrvsr_get_frame(n, reason, data, frame_data, ctx, core, vsapi);
-    vsapi->setFilterError("Upscale: Python has been shut down", ctx);
-    return NULL;
+    const VSFrame *frame = NULL;
+    inside++;
+    if (!closing && python_runs())
+        frame = rafrvsr_get_frame(n, reason, data, frame_data, ctx, core, vsapi);
+    else
+        vsapi->setFilterError("Upscale: Python is being shut down", ctx);
+    inside--;
+    return frame;
 }
 
 static void VS_CC enter_free(void *data, VSCore *core, const VSAPI *vsapi) {

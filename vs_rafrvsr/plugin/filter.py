@@ -5,6 +5,8 @@ clip -> resize -> Recurrence (RGBS, x4) -> resize, per frame's colour -> Finish 
 
 from __future__ import annotations
 
+import atexit
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -103,6 +105,13 @@ def rafrvsr_free(data: object, core: object, vsapi: object) -> None:
         traceback.print_exc()
     finally:
         del _alive[id(instance)]
+
+
+@atexit.register
+def _close() -> None:
+    """Let no frame begin any more, and wait for those that are being made."""
+    while lib.rafrvsr_close():
+        time.sleep(0.01)
 
 
 lib.rafrvsr_ready = 1

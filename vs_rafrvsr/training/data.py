@@ -138,12 +138,12 @@ def vimeo_list(path: Path, subset: int | None = None, seed: int = 0) -> list[str
     return [names[i] for i in sorted(chosen)]
 
 
-def read_image(path: Path) -> Frames:
-    """(3, H, W) RGB uint8, sides cut to multiples of 8."""
+def read_image(path: Path, multiple: int = 8) -> Frames:
+    """(3, H, W) RGB uint8, sides cut to multiples of `multiple`."""
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
     if image is None:
         raise SkipError("unreadable image" if path.is_file() else f"no file {path.name}")
-    planes: Frames = _planes(image[None])[0]
+    planes: Frames = _planes(image[None], multiple)[0]
     return planes
 
 
@@ -161,8 +161,8 @@ def read_video(path: Path) -> Frames:
     return _planes(np.stack(frames))
 
 
-def _planes(bgr: NDArray[Any]) -> Frames:
-    height, width = (side // 8 * 8 for side in bgr.shape[1:3])
+def _planes(bgr: NDArray[Any], multiple: int = 8) -> Frames:
+    height, width = (side // multiple * multiple for side in bgr.shape[1:3])
     return np.ascontiguousarray(bgr[:, :height, :width, ::-1].transpose(0, 3, 1, 2), dtype=np.uint8)
 
 
@@ -182,7 +182,7 @@ def _clip_of(name: str, group: str, files: Sequence[Path], lr_files: Sequence[Pa
     if len(files) < shortest:
         raise SkipError(f"{len(files)} frames, {shortest} needed")
     hr = _stack(files)
-    lr = None if lr_files is None else _stack(lr_files)
+    lr = None if lr_files is None else _stack(lr_files, 8 // SCALE)
     if lr is not None and (
         len(lr) != len(hr) or any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True))
     ):
@@ -190,8 +190,8 @@ def _clip_of(name: str, group: str, files: Sequence[Path], lr_files: Sequence[Pa
     return Source(name, group, hr, lr)
 
 
-def _stack(files: Sequence[Path]) -> Frames:
-    frames = [read_image(path) for path in files]
+def _stack(files: Sequence[Path], multiple: int = 8) -> Frames:
+    frames = [read_image(path, multiple) for path in files]
     if len({frame.shape for frame in frames}) > 1:
         raise SkipError("frames of different sizes")
     return np.stack(frames)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,31 +14,39 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 
-BD_SIGMA = 1.6
-BD_RADIUS = 6
-
 
 def bicubic(hr: Tensor) -> Tensor:
     """BI: antialiased bicubic x1/4, a = -0.5, MATLAB's `imresize`. (N, 3, H, W) in [0, 1] -> (N, 3, H/4, W/4)."""
     return F.interpolate(hr, scale_factor=1 / SCALE, mode="bicubic", antialias=True, align_corners=False)
 
 
-def blur_down(hr: Tensor) -> Tensor:
-    """BD: Gaussian blur of sigma 1.6 (13x13, reflected border), then every 4th pixel from pixel 0.
+def blur_down(hr: Tensor, sigma: float, radius: int) -> Tensor:
+    """Gaussian blur (2 * radius + 1 taps a direction, reflected border), then every 4th pixel from pixel 0.
 
     (N, 3, H, W) in [0, 1] -> (N, 3, H/4, W/4).
     """
-    taps = torch.arange(-BD_RADIUS, BD_RADIUS + 1, dtype=torch.float64)
-    line = torch.exp(-(taps**2) / (2 * BD_SIGMA**2))
+    taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    line = torch.exp(-(taps**2) / (2 * sigma**2))
     line = (line / line.sum()).to(hr)
     count, channels, height, width = hr.shape
-    padded = F.pad(hr.reshape(count * channels, 1, height, width), (BD_RADIUS,) * 4, mode="reflect")
+    padded = F.pad(hr.reshape(count * channels, 1, height, width), (radius,) * 4, mode="reflect")
     blurred = F.conv2d(padded, torch.outer(line, line)[None, None], stride=SCALE)
     return blurred.reshape(count, channels, height // SCALE, width // SCALE)
 
 
-KINDS: dict[str, Callable[[Tensor], Tensor]] = {"bi": bicubic, "bd": blur_down}
-PHASE = {"bi": -1.5, "bd": 0.0}
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "bi": bicubic,
+    "bd": partial(blur_down, sigma=1.6, radius=6),
+    "bd-1.5": partial(blur_down, sigma=1.5, radius=4),
+}
+"""BI and BD of the benchmarks; TecoGAN's BD has a sigma of 1.5 and 9 taps."""
+MADE_FOR = {
+    "bi": "BI: bicubic x1/4 of clean video, centre-aligned",
+    "bd": "BD: Gaussian blur of sigma 1.6, every 4th pixel; for benchmarks only",
+    "bd-1.5": "BD: Gaussian blur of sigma 1.5, every 4th pixel; for benchmarks only",
+}
+"""What a model trained on each is for, as its weights file says it."""
+PHASE = {"bi": -1.5, "bd": 0.0, "bd-1.5": 0.0}
 
 
 def degrade(hr: Tensor, kind: str, batch: int = 16) -> Tensor:

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.metrics.pictures import blurred, picture
+from vs_rafrvsr.metrics.fidelity import luma, psnr_rgb, psnr_y, ssim_y
+
+
+def test_luma_is_matlab_s() -> None:
+    """rgb2ycbcr of black, white, red, green, blue."""
+    colours = np.array([[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    assert luma(colours).tolist() == pytest.approx([16, 235, 81.481, 144.553, 40.966])
+
+
+def test_an_error_of_ten_steps() -> None:
+    """On Y ten steps of grey are 10 * 219 / 255."""
+    truth = np.full((2, 16, 16, 3), 100, np.uint8)
+    output = truth + np.array([10, 0], np.uint8)[:, None, None, None]
+    assert psnr_rgb(truth, output).tolist() == pytest.approx([20 * math.log10(25.5), math.inf])
+    assert psnr_y(truth, output).tolist() == pytest.approx([20 * math.log10(25.5 * 255 / 219), math.inf])
+
+
+def test_one_channel_s_error_counts_by_its_share() -> None:
+    truth = np.full((1, 16, 16, 3), 100, np.uint8)
+    output = truth + np.array([0, 0, 30], np.uint8)
+    assert psnr_rgb(truth, output)[0] == pytest.approx(20 * math.log10(255 / (30 / math.sqrt(3))))
+    assert psnr_y(truth, output)[0] == pytest.approx(20 * math.log10(255 / (30 / 255 * 24.966)))
+
+
+def reference_ssim(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Wang et al. 2004, equations 13 to 16, on (H, W) fp64 of peak 255."""
+    taps = torch.exp(-(torch.arange(-5, 6, dtype=torch.float64) ** 2) / (2 * 1.5**2))
+    window = torch.outer(taps, taps)[None, None] / taps.sum() ** 2
+    mean_a, mean_b, aa, bb, ab = (F.conv2d(x[None, None], window) for x in (a, b, a * a, b * b, a * b))
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    top = (2 * mean_a * mean_b + c1) * (2 * (ab - mean_a * mean_b) + c2)
+    bottom = (mean_a**2 + mean_b**2 + c1) * (aa - mean_a**2 + bb - mean_b**2 + c2)
+    return float((top / bottom).mean())
+
+
+def test_ssim_is_the_paper_s() -> None:
+    truth = picture(40, 56)[None]
+    output = blurred(truth)
+    expected = reference_ssim(torch.from_numpy(luma(truth)[0]), torch.from_numpy(luma(output)[0]))
+    assert 0.3 < expected < 0.95
+    assert ssim_y(truth, output)[0] == pytest.approx(expected, abs=1e-3)
+    assert ssim_y(truth, truth)[0] == 1

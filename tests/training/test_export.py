@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.fabricated import clip
+from vs_rafrvsr import weights
+from vs_rafrvsr.errors import WeightsError
+from vs_rafrvsr.models import registry
+from vs_rafrvsr.training import export
+from vs_rafrvsr.training.loop import Trainer
+from vs_rafrvsr.training.prepare import Prepared
+from vs_rafrvsr.training.recipe import Recipe, change
+
+RECIPE = change(
+    Recipe(name="tiny", steps=2, batch=1, frames=2, crop=8, warm_up=1, start=""),
+    {"model": {"channels": 4, "blocks": 1, "previous_dropout": 0.5}, "flow": {"updates": 3}},
+)
+
+
+def trained(recipe: Recipe, folder: Path) -> Trainer:
+    held = clip("held", 9, 48, 48, seed=1)
+    trainer = Trainer(recipe, Prepared([clip("a", 4, 64, 64)], [held], []), torch.device("cpu"), folder)
+    list(trainer.run())
+    export.write(folder / "weights" / "tiny.safetensors", trainer)
+    return trainer
+
+
+def test_the_plugin_loads_what_was_trained(tmp_path: Path) -> None:
+    trainer = trained(RECIPE, tmp_path)
+    file = tmp_path / "weights" / "tiny.safetensors"
+    model = registry.load("rafrvsr", str(file), None)
+    with trainer.optimiser.averaged():
+        ours = trainer.net.state_dict()
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, ours[name].half().float()), name
+    header = weights.read_header(file)
+    assert header.config == {
+        "channels": 4, "blocks": 1, "flow_updates": 3, "flow_input_scale": 2.0, "offset": -1.5,
+    }  # fmt: skip
+    assert (header.training["steps"], header.training["clips"]) == (2, 1)
+    assert list(header.quality) == ["validation PSNR-Y, real"]
+
+
+def test_an_experiment_s_network_is_refused_by_the_plugin(tmp_path: Path) -> None:
+    trained(change(RECIPE, {"model": {"previous_lr": True}}), tmp_path)
+    with pytest.raises(WeightsError, match="'rafrvsr-variant', which this version does not know"):
+        registry.load("rafrvsr", str(tmp_path / "weights" / "tiny.safetensors"), None)
+
+
+def test_the_record_names_no_folder() -> None:
+    recipe = change(RECIPE, {"start": "/somewhere/a.safetensors", "flow": {"weights": "/elsewhere/b.safetensors"}})
+    table = export.record(recipe)
+    assert (table["start"], table["flow"]["weights"]) == ("a.safetensors", "b.safetensors")

@@ -1,0 +1,54 @@
+"""PSNR and SSIM by scikit-image, with the field's conventions for Y."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+type Frames = NDArray[np.uint8]
+type Curve = NDArray[np.float64]
+type Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
+
+STUDIO_LUMA = np.array([65.481, 128.553, 24.966])
+"""BT.601 luma of R, G, B in [0, 1], in 8-bit steps of studio range: MATLAB's rgb2ycbcr."""
+
+
+def luma(frames: Frames) -> NDArray[np.float64]:
+    """Y of BT.601 in studio range, 16 to 235, unrounded: (..., 3) -> (...)."""
+    y: NDArray[np.float64] = frames.astype(np.float64) / 255 @ STUDIO_LUMA + 16
+    return y
+
+
+def psnr_y(truth: Frames, output: Frames) -> Curve:
+    """PSNR on Y in dB with a peak of 255, as BasicSR and MATLAB scripts compute it; equal frames give infinity."""
+    return _each(luma(truth), luma(output), _psnr)
+
+
+def psnr_rgb(truth: Frames, output: Frames) -> Curve:
+    """PSNR over all three channels at once, in dB with a peak of 255 (REDS4's figure in the VSR papers)."""
+    return _each(truth.astype(np.float64), output.astype(np.float64), _psnr)
+
+
+def ssim_y(truth: Frames, output: Frames) -> Curve:
+    """SSIM on Y (Wang et al. 2004): Gaussian 11x11 window of sigma 1.5, valid region, K = .01 and .03, peak 255."""
+    return _each(luma(truth), luma(output), _ssim)
+
+
+def _psnr(truth: NDArray[np.float64], output: NDArray[np.float64]) -> float:
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(truth, output, data_range=255))
+
+
+def _ssim(truth: NDArray[np.float64], output: NDArray[np.float64]) -> float:
+    return float(
+        structural_similarity(
+            truth, output, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
+
+
+def _each(truth: NDArray[np.float64], output: NDArray[np.float64], measure: Measure) -> Curve:
+    return np.array([measure(t, o) for t, o in zip(truth, output, strict=True)])

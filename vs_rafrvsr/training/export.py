@@ -1,0 +1,56 @@
+"""A run's averaged weights as a file that the plugin loads, with the training record in its header."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from vs_rafrvsr import weights
+from vs_rafrvsr.training.degrade import MADE_FOR, PHASE
+from vs_rafrvsr.training.loop import Trainer
+from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.variants import Variant
+
+
+def write(path: Path, trainer: Trainer) -> None:
+    """Write the weights file; an experiment's network, which no plugin has, is named as such."""
+    recipe = trainer.recipe
+    scored = next((row for row in reversed(trainer.history) if "real_settled" in row), {})
+    header = weights.Header(
+        architecture="rafrvsr" if is_plain(recipe.model) else "rafrvsr-variant",
+        config={
+            "channels": recipe.model.channels,
+            "blocks": recipe.model.blocks,
+            "flow_updates": recipe.flow.updates,
+            "flow_input_scale": recipe.flow.scale,
+            "offset": PHASE[recipe.data.degradation],
+        },
+        degradation=MADE_FOR[recipe.data.degradation],
+        training={
+            "steps": trainer.step,
+            "seconds": round(trainer.seconds),
+            "clips": len(trainer.pool.lengths),
+            "recipe": record(recipe),
+        },
+        quality={
+            f"validation PSNR-Y, {kind}": round(scored[f"{kind}_all"], 3)
+            for kind in ("real", "camera")
+            if f"{kind}_all" in scored
+        },
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights.save(path, header, trainer.export())
+
+
+def is_plain(variant: Variant) -> bool:
+    """Whether a network is `models.RAFRVSR` itself, of any size."""
+    return dataclasses.replace(variant, channels=64, blocks=10, previous_dropout=0.0) == Variant()
+
+
+def record(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a table; of files only their names."""
+    table = dataclasses.asdict(recipe)
+    table["start"] = Path(recipe.start).name
+    table["flow"]["weights"] = Path(recipe.flow.weights).name
+    return table
