@@ -15,6 +15,7 @@ from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
 from vs_rafrvsr.models.registry import RecurrentModel, Stack
 from vs_rafrvsr.options import Options
+from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.schedule import Grid
 
 COPIES = 4
@@ -30,18 +31,19 @@ class Network:
     grid: Grid
     size: tuple[int, int]
     """(h, w) of the source."""
+    exchange: Exchange
+    """How frames come and go."""
     stack: Stack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
 
 
-def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
+def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
     """Load the model for a clip of `frames` frames of size (h, w).
 
     Raises:
         OptionError, WeightsError, DeviceError, ClipError: see each.
     """
-    runtime = Runtime.choose(options)
     model = runtime.run(_shared_model, options, runtime)
     _check_size(model, size, runtime)
     return Network(
@@ -49,6 +51,7 @@ def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
         runtime=runtime,
         grid=Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin),
         size=size,
+        exchange=exchange,
         stack=_stack(model, options, size, runtime),
         options=options,
     )

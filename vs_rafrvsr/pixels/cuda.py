@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
+from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.pixels.formats import Format
 
 BLOCK = (32, 8)
@@ -27,14 +28,19 @@ STRIP = 4
 """Rows of chroma that a thread of `rgb_to_planes` makes, as in kernels.cu."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostFrame:
-    """One source frame in host memory."""
+class CudaExchange:
+    """See Exchange: the clip's own planes, converted on the device."""
 
-    format: Format
-    planes: Sequence[NDArray[Any]]
-    """Rows may be padded."""
-    colour: Colour
+    def __init__(self, fmt: Format, stream: torch.cuda.Stream) -> None:
+        self.format, self.stream = fmt, stream
+
+    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
+        """See `upload`."""
+        return upload(frames, size, self.stream)
+
+    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
+        """See `download`."""
+        return download(rgb, self.format, colour, self.stream)
 
 
 def upload(
