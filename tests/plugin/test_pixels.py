@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import vapoursynth as vs
@@ -66,7 +68,7 @@ def yuv(matrix: int, colour_range: int, chromaloc: int, seed: int) -> vs.VideoNo
     return core.resize.Bicubic(clip, format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc)
 
 
-def by_hand(clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int, **arguments: str) -> vs.VideoNode:
+def by_hand(clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int, **arguments: Any) -> vs.VideoNode:
     """What Upscale must equal, with the resizer's arguments written out."""
     rgb = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in=matrix, range_in=colour_range, chromaloc_in=chromaloc)
     return core.resize.Bicubic(
