@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import vapoursynth as vs
@@ -68,11 +66,13 @@ def yuv(matrix: int, colour_range: int, chromaloc: int, seed: int) -> vs.VideoNo
     return core.resize.Bicubic(clip, format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc)
 
 
-def by_hand(clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int, **arguments: Any) -> vs.VideoNode:
+def by_hand(
+    clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int, *, device: str = "auto", precision: str = "auto"
+) -> vs.VideoNode:
     """What Upscale must equal, with the resizer's arguments written out."""
     rgb = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in=matrix, range_in=colour_range, chromaloc_in=chromaloc)
     return core.resize.Bicubic(
-        core.rafrvsr.Upscale(rgb, **arguments),
+        core.rafrvsr.Upscale(rgb, device=device, precision=precision),
         format=clip.format.id,
         matrix=matrix,
         range=colour_range,
@@ -100,11 +100,10 @@ def test_matrix_range_and_chroma_location_are_taken_per_frame() -> None:
 @pytest.mark.parametrize("fmt", [vs.YUV420P8, vs.YUV420P10, vs.YUV422P16, vs.YUV444P8, vs.YUV444PS])
 def test_the_kernels_route_agrees_with_the_resizers_per_frame(fmt: int) -> None:
     """At most 1 LSB at 8 bits, 2 above, 1e-3 in float; the network in fp32, so that it adds nothing of its own."""
-    arguments = {"device": "cuda", "precision": "fp32"}
     parts = [core.resize.Bicubic(yuv(*kind, seed), format=fmt) for seed, kind in enumerate(KINDS)]
-    out = core.rafrvsr.Upscale(splice(*parts), **arguments)
+    out = core.rafrvsr.Upscale(splice(*parts), device="cuda", precision="fp32")
     for i, (part, kind) in enumerate(zip(parts, KINDS, strict=True)):
-        expected = by_hand(splice(part), *kind, **arguments)
+        expected = by_hand(splice(part), *kind, device="cuda", precision="fp32")
         for n in range(3):
             frame, wanted = out.get_frame(3 * i + n), expected.get_frame(n)
             tolerance = 1e-3 if frame.format.sample_type == vs.FLOAT else 1 + (frame.format.bits_per_sample > 8)
