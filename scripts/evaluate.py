@@ -21,11 +21,11 @@ import torch
 import vapoursynth as vs
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.errors import RafrvsrError
+from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.fidelity import Frames, psnr_rgb, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
@@ -66,7 +66,7 @@ def main() -> None:
     for model in args.models:
         upscale = upscaler(model, protocol, args)
         clips = {
-            name: score(protocol, frames, play(upscale(to_clip(lr[name])), f"{model} {name}"), judge)
+            name: score(protocol, frames, np.stack(list(play(upscale(to_clip(lr[name])), f"{model} {name}"))), judge)
             for name, frames in truth.items()
         }
         result["models"][Path(model).stem] = {"clips": clips, "mean": mean(list(clips.values()))}
@@ -177,26 +177,6 @@ def table(result: dict[str, Any]) -> Table:
     for model, found in models.items():
         listing.add_row(model, *(f"{found['mean'][n]:.{DIGITS[n]}f}" if n in found["mean"] else "-" for n in names))
     return listing
-
-
-def to_clip(frames: Frames) -> vs.VideoNode:
-    """An RGB24 clip of (N, h, w, 3)."""
-    count, height, width, _ = frames.shape
-    blank = core.std.BlankClip(format=vs.RGB24, width=width, height=height, length=count, keep=True)
-
-    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        out = f.copy()
-        for p in range(3):
-            np.copyto(np.asarray(out[p]), frames[n, :, :, p])
-        return out
-
-    return core.std.ModifyFrame(blank, blank, fill)
-
-
-def play(clip: vs.VideoNode, title: str) -> Frames:
-    """All frames of an RGB24 clip, (N, H, W, 3)."""
-    frames = track(clip.frames(close=True), title, clip.num_frames, transient=True)
-    return np.stack([np.stack([np.asarray(frame[p]) for p in range(3)], -1) for frame in frames])
 
 
 def fingerprint(clips: dict[str, Frames]) -> str:
