@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from tests.training.fabricated import clip
@@ -78,6 +79,29 @@ def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: P
     assert row["skipped"] == 0
     assert not torch.equal(before, trainer.optimiser.weights)
     assert all(row[f"{kind}_{name}"] > 5 for kind in ("real", "camera") for name in ("all", "settled", "first"))
+
+
+def test_the_perceptual_term_takes_part(prepared: Prepared, tmp_path: Path) -> None:
+    """Features of a small network with made-up weights from a file; layers as TOML gives them."""
+    torch.manual_seed(0)
+    features = torchvision.models.squeezenet1_1(weights=None).features
+    save_file({f"features.{n}": t for n, t in features.state_dict().items()}, tmp_path / "features.safetensors")
+    plan = {"network": "squeezenet1_1", "layers": [1, 3], "features": str(tmp_path / "features.safetensors")}
+    every = {"mse": 1.0, "charbonnier": 0.0, "perceptual": 0.5, "total_variation": 0.1, "flow_original": 0.2}
+    trainer = Trainer(tiny(steps=2, losses={**plan, **every}), prepared, CPU, tmp_path / "run")
+    (row,) = trainer.run()
+    weighed = row["mse"] + 0.5 * row["perceptual"] + 0.1 * row["total_variation"] + 0.2 * row["flow_original"]
+    assert row["loss"] == pytest.approx(weighed, rel=1e-4)
+    assert row["perceptual"] > 0
+    assert not any(name.startswith("features") for name in trainer.export())
+
+
+def test_torchvision_s_own_raft_file_is_taken(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
+    save_file(theirs, tmp_path / "raft_small.safetensors")
+    net = make_net(tiny(flow={"weights": str(tmp_path / "raft_small.safetensors")}), CPU)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.raft.state_dict().items())
 
 
 def test_joint_training_moves_raft_and_frozen_does_not(prepared: Prepared, tmp_path: Path) -> None:

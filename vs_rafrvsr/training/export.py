@@ -53,4 +53,5 @@ def record(recipe: Recipe) -> dict[str, Any]:
     table = dataclasses.asdict(recipe)
     table["start"] = Path(recipe.start).name
     table["flow"]["weights"] = Path(recipe.flow.weights).name
+    table["losses"]["features"] = Path(recipe.losses.features).name
     return table

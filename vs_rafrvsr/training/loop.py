@@ -48,6 +48,8 @@ def make_net(recipe: Recipe, device: torch.device) -> VariantNet:
     own = net.state_dict()
     for file, prefix in ((recipe.flow.weights, "raft."), (recipe.start, "")):
         found = load_file(file) if file else {}
+        if prefix and not any(name.startswith(prefix) for name in found):
+            found = {prefix + name: tensor for name, tensor in found.items()}  # torchvision's own file
         own |= {k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape}
     net.load_state_dict(own)
     return net.to(device)
@@ -118,10 +120,7 @@ class Trainer:
         )
         self.rng = np.random.default_rng(recipe.seed)
         self.optimiser = self._optimiser()
-        weights = dataclasses.asdict(recipe.losses)
-        weights.pop("ramp")
-        self.weights = {name: value for name, value in weights.items() if value}
-        self.terms = {name: losses.TERMS[name] for name in self.weights}
+        self.weights, self.terms = self._losses()
         self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
         self.step = 0
         self.summed_from = 0
@@ -131,6 +130,16 @@ class Trainer:
         self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
         self.history: list[dict[str, float]] = []
         self._advance: Callable[[], None] | None = None
+
+    def _losses(self) -> tuple[dict[str, float], dict[str, losses.Term]]:
+        """Weights and terms that count, by name."""
+        plan = self.recipe.losses
+        weights = {name: getattr(plan, name) for name in (*losses.TERMS, "perceptual") if getattr(plan, name)}
+        terms = {name: losses.TERMS[name] for name in weights if name in losses.TERMS}
+        if plan.perceptual:
+            file = Path(plan.features) if plan.features else None
+            terms["perceptual"] = losses.Perceptual(plan.network, plan.layers, file).to(self.device)
+        return weights, terms
 
     def _optimiser(self) -> Optimiser:
         recipe = self.recipe

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from vs_rafrvsr.training.data import VALIDATION_EVERY
 from vs_rafrvsr.training.variants import Variant
 
 
@@ -18,7 +19,13 @@ class Data:
     """What the pool is made of."""
 
     degradation: str = "bi"
-    """A key of `degrade.KINDS`."""
+    """A key of `degrade.PHASE`."""
+    variants: int = 1
+    """Copies of every training clip, each damaged in its own way, when the degradation is random."""
+    subset: int = 0
+    """Vimeo-90K: train on so many clips of its list, drawn by the seed; 0 for all."""
+    validation_every: int = VALIDATION_EVERY
+    """One source in so many is kept for validation."""
     stills_weight: float = 0.5
     """How often a camera clip made from a still is drawn, against a real clip of the same detail."""
     stills_step: tuple[float, float] = (1.0, 1.25)
@@ -59,7 +66,7 @@ class Muon:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Weights of `losses.TERMS`; a term at 0 is not computed."""
+    """Weights of `losses.TERMS` and of the perceptual term; a term at 0 is not computed."""
 
     charbonnier: float = 1.0
     mse: float = 0.0
@@ -67,6 +74,12 @@ class Losses:
     total_variation: float = 0.0
     flow: float = 0.0
     flow_original: float = 0.0
+    network: str = "vgg19"
+    """The perceptual term's: any torchvision classifier with `features`, but AlexNet."""
+    layers: tuple[int, ...] = (35,)
+    """Indices into its `features` whose outputs are compared."""
+    features: str = ""
+    """Its weights, a safetensors file in torchvision's names; torchvision's own if empty."""
     ramp: float = 0.0
     """Frame t of T weighs 1 + ramp * t / (T - 1), the weights scaled to mean 1."""
 
@@ -178,6 +191,8 @@ def _check(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401  (types as v
         return value
     if origin is tuple:
         parts = hint.__args__
+        if parts[-1] is Ellipsis and isinstance(value, list | tuple):
+            parts = parts[:1] * len(value)
         if not isinstance(value, list | tuple) or len(value) != len(parts):
             raise RecipeError(f"{key} = {value!r}: a list of {len(parts)}")
         return tuple(_check(part, x, key) for part, x in zip(parts, value, strict=True))

@@ -110,7 +110,9 @@ class VariantNet(RAFRVSR):
 
     def advance(self, lr: Tensor, state: State, motion: Motion | None) -> State:
         """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""
-        variant, base, dtype = self.variant, self.base(lr), state.hidden.dtype
+        variant, dtype = self.variant, state.hidden.dtype
+        with torch.autocast(lr.device.type, enabled=False):  # bf16 would round the picture to 256 steps
+            base = self.base(lr)
         batch, _, height, width = lr.shape
         inputs = [lr.to(dtype)]
         if variant.previous != "none":
