@@ -43,10 +43,10 @@ def test_clips_are_degraded_and_split_by_source() -> None:
 
 
 def test_random_damage_differs_by_variant_and_never_moves() -> None:
-    recipe = change(RECIPE, {"data": {"degradation": "real", "variants": 3, "stills_clips": 0}})
+    recipe = change(RECIPE, {"data": {"degradation": "real", "variants": 2, "stills_clips": 0}})
     first, again = made(recipe), made(recipe)
-    assert [c.name for c in first.train[:3]] == ["0.mp4", "0.mp4#1", "0.mp4#2"]
-    assert len({c.lr.numpy().tobytes() for c in first.train}) >= 5  # two may be left clean
+    assert [c.name for c in first.train[:3]] == ["0.mp4", "0.mp4#1", "1.mp4"]
+    assert len({c.lr.numpy().tobytes() for c in first.train}) >= 3  # some may be left clean
     assert len(first.real) == 1
     for a, b in zip([*first.train, *first.real], [*again.train, *again.real], strict=True):
         assert torch.equal(a.lr, b.lr)

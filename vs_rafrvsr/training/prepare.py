@@ -16,13 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vs_rafrvsr.models import raft
-from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data, motion, real
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.variants import Net
 
 CAMERA = "camera/"
 """Names of clips made from stills begin so."""
@@ -80,7 +79,7 @@ class Material:
 
 @torch.no_grad()
 def prepare(
-    material: Material, recipe: Recipe, flow_net: RAFRVSR, device: torch.device, cache: Path | None, shape: Shape
+    material: Material, recipe: Recipe, flow_net: Net, device: torch.device, cache: Path | None, shape: Shape
 ) -> Prepared:
     """Make the camera clips, degrade, and compute the flow (from `cache` if it holds it)."""
     whole = [replace(s, hr=_cut(s.hr, shape.area), lr=_cut(s.lr, shape.area, SCALE)) for s in material.clips]
@@ -96,7 +95,7 @@ def prepare(
     wanted = [(s, v) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoders run beside one another
         clips = list(pool.map(made, wanted))
-    flows = _flows(clips, flow_net, cache)
+    flows = [_no_flow(c) for c in clips] if recipe.flow.joint else _flows(clips, flow_net, recipe, cache)
     clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
     seen: Counter[tuple[str, bool]] = Counter()
     kept = []
@@ -128,11 +127,16 @@ def camera_clips(
     return made
 
 
-def clip_flow(net: RAFRVSR, lr: Tensor) -> Tensor:
+def _no_flow(clip: PoolClip) -> Tensor:
+    """Where the step estimates its own."""
+    return torch.zeros(len(clip.lr), 4, *clip.lr.shape[-2:], device=clip.lr.device, dtype=torch.float16)
+
+
+def clip_flow(net: Net, lr: Tensor) -> Tensor:
     """Flow of a clip (n, 3, h, w) uint8 to both neighbours: (n, 4, h, w) fp16, see `PoolClip.flow`."""
     size = (lr.shape[-2], lr.shape[-1])
     features = net.encode(lr.float() / 255)
-    earlier, later = (raft.Features(*(x[part] for x in features)) for part in (slice(None, -1), slice(1, None)))
+    earlier, later = (features._make(x[part] for x in features) for part in (slice(None, -1), slice(1, None)))
     flow = torch.zeros(len(lr), 4, *size, device=lr.device, dtype=torch.float16)
     for at, current, other in ((slice(1, None), later, earlier), (slice(None, -1), earlier, later)):
         found = net.flow(current, other, size)
@@ -140,11 +144,11 @@ def clip_flow(net: RAFRVSR, lr: Tensor) -> Tensor:
     return flow
 
 
-def _flows(clips: Sequence[PoolClip], net: RAFRVSR, cache: Path | None) -> list[Tensor]:
+def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | None) -> list[Tensor]:
     key = hashlib.sha256("".join(f"{c.name}{tuple(c.lr.shape)}{int(c.lr.sum())}" for c in clips).encode()).hexdigest()[
         :16
     ]
-    file = cache / f"flow-{key}-{net.flow_updates}-{net.flow_input_scale}.safetensors" if cache else None
+    file = cache / f"flow-{key}-{recipe.flow.updates}-{recipe.flow.scale}.safetensors" if cache else None
     if file is not None and file.exists():
         held = load_file(file)
         return [held[str(i)].to(c.lr.device) for i, c in enumerate(clips)]

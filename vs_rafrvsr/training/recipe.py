@@ -89,6 +89,8 @@ class Recipe:
     """One run."""
 
     name: str
+    architecture: Literal["rafrvsr", "frvsr"] = "rafrvsr"
+    """A key of `registry.ARCHITECTURES`; FRVSR takes of `model` only channels and blocks, and its flow is joint."""
     seed: int = 0
     steps: int = 20_000
     batch: int = 16
@@ -118,6 +120,10 @@ class Recipe:
     flow: Flow = field(default_factory=Flow)
     muon: Muon = field(default_factory=Muon)
     losses: Losses = field(default_factory=Losses)
+
+    def __post_init__(self) -> None:
+        if self.architecture == "frvsr" and not self.flow.joint:
+            raise RecipeError("frvsr learns its flow with the rest: set flow.joint = true")
 
 
 class RecipeError(ValueError):
