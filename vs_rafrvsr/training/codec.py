@@ -6,7 +6,6 @@ import io
 from dataclasses import dataclass
 from typing import Any, cast
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,8 @@ class Codec:
 
 def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
     """Encode and decode a clip as 8-bit 4:2:0; even sides. One thread, so that equal input gives equal output."""
+    import av  # loads FFmpeg, which only random damage needs
+
     height, width = frames.shape[1:3]
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset}

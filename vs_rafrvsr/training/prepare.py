@@ -93,7 +93,8 @@ def prepare(
         return _bare(source, variant, 0 if held(source.group) else recipe.seed, recipe, device)
 
     wanted = [(s, v) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # encoders run beside one another
+    # Encoders run beside one another; what runs on the device alone gains nothing from threads.
+    with ThreadPoolExecutor(os.cpu_count() if recipe.data.degradation == "real" else 1) as pool:
         clips = list(pool.map(made, wanted))
     flows = [_no_flow(c) for c in clips] if recipe.flow.joint else _flows(clips, flow_net, recipe, cache)
     clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
