@@ -54,6 +54,17 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
         assert torch.equal(tensor, second.optimiser.state()[name]), name
 
 
+def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    first = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
+    first.save()
+    Trainer(tiny(steps=4, checkpoint_every=2), prepared, CPU, tmp_path).resume()
+    other = Trainer(tiny(steps=8, muon={"momentum": 0.9}), prepared, CPU, tmp_path)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"other values of muon\.momentum, steps: resume with the same"
+    ):
+        other.resume()
+
+
 def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     values = losses_of(Trainer(tiny(steps=60, report_every=10, frames=2, rate=5e-3), prepared, CPU, tmp_path))
     assert values[-1] < 0.95 * values[0]  # it starts as the bicubic base

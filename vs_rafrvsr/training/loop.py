@@ -21,7 +21,7 @@ from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.recipe import Recipe, differences
 from vs_rafrvsr.training.validate import Score, validate
 from vs_rafrvsr.training.variants import Motion, Net, TrainedFRVSR, VariantNet, initialise
 
@@ -304,8 +304,13 @@ class Trainer:
         checkpoint.save(self.out / "checkpoint", self.optimiser.state(), record)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in `out`, exactly."""
+        """Go on from the checkpoint in `out`, exactly; one of another recipe is refused."""
         tensors, record = checkpoint.load(self.out / "checkpoint")
+        if changed := differences(self.recipe, record["recipe"]):
+            raise checkpoint.CheckpointError(
+                f"the checkpoint in {self.out} was made with other values of {', '.join(changed)}: "
+                "resume with the same recipe, or begin a new run with start=FILE"
+            )
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
         self.step, self.seconds = record["step"], record["seconds"]
         self.rng.bit_generator.state = record["rng"]

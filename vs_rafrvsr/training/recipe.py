@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -145,6 +146,17 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     return build(Recipe, table)
 
 
+INCIDENTAL = {
+    "name",
+    "start",
+    "compiled",
+    "report_every",
+    "validate_every",
+    "checkpoint_every",
+    "flow.weights",
+    "losses.features",
+}
+"""Keys that may change when a run is resumed."""
 REHEARSAL = {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}, "data": {"stills_clips": 6}}
 """Changes that make any run small enough to rehearse on a CPU."""
 
@@ -163,6 +175,23 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     for key, value in changes.items():
         merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
     return build(Recipe, merged)
+
+
+def differences(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
+    """Dotted keys in which a recipe differs from the table of another; where files lie and what is reported aside."""
+    own = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return [
+        key
+        for key in sorted(_flat(own).keys() | _flat(record).keys())
+        if key not in INCIDENTAL and _flat(own).get(key) != _flat(record).get(key)
+    ]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  (whatever TOML says)
