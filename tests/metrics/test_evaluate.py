@@ -25,9 +25,9 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def evaluate(truth: Path, file: Path, protocol: str, *models: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--truth", str(truth), "--protocol", protocol, "--json", str(file), *models]
-    return subprocess.run([*command, "--device", "cpu"], capture_output=True, text=True, check=False)
+def evaluate(truth: Path, file: Path, protocol: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), "--truth", str(truth), "--protocol", protocol, "--json", str(file)]
+    return subprocess.run([*command, "--device", "cpu", *arguments], capture_output=True, text=True, check=False)
 
 
 def test_models_are_added_to_a_file_and_protocols_never_mixed(truth: Path, tmp_path: Path) -> None:
@@ -54,3 +54,14 @@ def test_a_model_is_not_judged_by_pixels_that_lie_elsewhere(truth: Path, tmp_pat
     found = json.loads((tmp_path / "bd.json").read_text())["models"]
     assert list(found) == ["bicubic", "bicubic-aligned"]
     assert found["bicubic-aligned"]["mean"]["PSNR-Y"] > found["bicubic"]["mean"]["PSNR-Y"] + 1
+
+
+def test_damage_is_the_same_every_time_and_another_setting(truth: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.json", "b.json", "clean.json")]
+    for file in files[:2]:
+        assert evaluate(truth, file, "bi", "bicubic", "--noise", "10", "--crf", "28").returncode == 0
+    assert files[0].read_text() == files[1].read_text()
+    evaluate(truth, files[2], "bi", "bicubic")
+    noisy, clean = (json.loads(f.read_text())["models"]["bicubic"]["mean"]["PSNR-Y"] for f in (files[0], files[2]))
+    assert noisy < clean - 0.3
+    assert "must not be mixed" in evaluate(truth, files[0], "bi", "bicubic", "--noise", "5").stderr
