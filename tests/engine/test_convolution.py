@@ -30,8 +30,8 @@ def distance(found: Tensor, wanted: Tensor) -> float:
 
 def make(channels: int, blocks: int, offset: float = -1.5) -> RAFRVSR:
     torch.manual_seed(channels + blocks)
-    config = {"channels": channels, "blocks": blocks, "flow_updates": 1, "flow_input_scale": 1.0, "offset": offset}
-    model = RAFRVSR(**config).eval().requires_grad_(False)
+    model = RAFRVSR(channels=channels, blocks=blocks, flow_updates=1, flow_input_scale=1.0, offset=offset)
+    model = model.eval().requires_grad_(False)
     for weight in model.sr.parameters():
         weight.copy_(weight.half())  # the same numbers in both precisions
     return model.to(DEVICE)

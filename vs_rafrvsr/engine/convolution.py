@@ -7,14 +7,16 @@ the tail (depth-to-space, bicubic base). A step is 3 + 2 * blocks launches.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
+from vs_rafrvsr.models.srnet import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE
 
 WIDTHS = (16, 32, 64, 128)
@@ -91,7 +93,8 @@ class FastStep:
         self.tiles = CHOSEN | (tiles or {})
         self.channels = model.channels
         self.head = _pack(_ordered(model.sr.head, self.channels), model.sr.head.bias, self.channels)
-        convolutions = [layer for block in model.sr.body for layer in (block.a, block.b)]
+        blocks = cast(Iterable[ResidualBlock], model.sr.body)
+        convolutions = [layer for block in blocks for layer in (block.a, block.b)]
         self.body = [_pack(layer.weight, layer.bias, self.channels) for layer in convolutions]
         self.tail = _pack(model.sr.tail.weight, model.sr.tail.bias, 64)
         self.base = model.base.kernel.reshape(SCALE**2, 25).float().contiguous()
@@ -212,7 +215,7 @@ def _programs(tile: Tile, height: int, width: int) -> tuple[int]:
 
 
 def _ordered(head: nn.Conv2d, channels: int) -> Tensor:
-    """The head's weight with its inputs as `align` writes them: (hidden, HR, LR, zeros) for the model's (LR, HR, hidden).
+    """The head's weight, inputs (LR, HR, hidden), for the order in which `align` writes them: (hidden, HR, LR, zeros).
 
     Hidden features come first, so that they begin where 16-byte accesses can.
     """

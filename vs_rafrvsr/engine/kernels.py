@@ -1,7 +1,8 @@
-"""Triton kernels of the recurrent step: device code alone; convolution.py packs, launches and explains the buffers.
+"""Triton kernels: device code alone; convolution.py (the recurrent step) and flow.py (RAFT) pack and launch.
 
-Frames are NHWC with one batch entry, so pixel (y, x) of a tensor with C channels begins at (y * width + x) * C. One
-program makes `ROWS * COLUMNS` pixels, numbered by `_pixels`. Offsets are 32-bit: convolution.py refuses larger frames.
+Tensors are NHWC, so pixel (y, x) of a frame with C channels begins at (y * width + x) * C. In the step's kernels the
+batch is one, and a program makes `ROWS * COLUMNS` pixels, numbered by `_pixels`. Offsets are 32-bit: the step refuses
+larger frames, and RAFT's working size is bounded.
 """
 
 import triton
@@ -28,7 +29,7 @@ def _correlate(x, weight, y, px, height, width, CIN: tl.constexpr, COUT: tl.cons
     k = tl.arange(0, K)
     n = tl.arange(0, COUT)
     total = tl.zeros((y.shape[0], COUT), tl.float32)
-    for step in range(0, 9 * (CIN // K)):
+    for step in range(9 * (CIN // K)):
         tap = step // (CIN // K)
         first = (step % (CIN // K)) * K
         ty = y + tap // 3 - 1
@@ -280,3 +281,134 @@ def align(
             fy,
         )
         tl.store(out + place + (C + 16 * c) + j[None, :], value.to(out.dtype.element_ty), mask=inside[:, None])
+
+
+@triton.jit
+def moments(x, partial, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, PIXELS: tl.constexpr):
+    """Sums and sums of squares over CHUNK pixels: x (B, area, C) fp16 -> partial (B, chunks, 2, C) fp32.
+
+    WIDTH is C rounded up to a power of two. The sums are added up by `settle` in a fixed order: atomic additions would
+    give other last bits from run to run.
+    """
+    n = tl.arange(0, WIDTH)
+    image = tl.program_id(1)
+    first = tl.program_id(0) * CHUNK
+    total = tl.zeros((WIDTH,), tl.float32)
+    square = tl.zeros((WIDTH,), tl.float32)
+    for step in range(CHUNK // PIXELS):
+        p = first + step * PIXELS + tl.arange(0, PIXELS)
+        inside = (p < area)[:, None] & (n < C)[None, :]
+        value = tl.load(x + (image * area + p)[:, None] * C + n[None, :], mask=inside, other=0.0).to(tl.float32)
+        total += tl.sum(value, 0)
+        square += tl.sum(value * value, 0)
+    place = partial + ((image * chunks + tl.program_id(0)) * 2) * C + n
+    tl.store(place, total, mask=n < C)
+    tl.store(place + C, square, mask=n < C)
+
+
+@triton.jit
+def settle(partial, scale, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr):
+    """`moments` -> what normalises: scale (B, 2, C) fp32, the factor and the summand of every channel."""
+    n = tl.arange(0, WIDTH)
+    image = tl.program_id(0)
+    total = tl.zeros((WIDTH,), tl.float32)
+    square = tl.zeros((WIDTH,), tl.float32)
+    for chunk in range(chunks):
+        place = partial + ((image * chunks + chunk) * 2) * C + n
+        total += tl.load(place, mask=n < C, other=0.0)
+        square += tl.load(place + C, mask=n < C, other=0.0)
+    mean = total / area
+    factor = 1 / tl.sqrt(tl.maximum(square / area - mean * mean, 0.0) + 1e-5)
+    tl.store(scale + image * 2 * C + n, factor, mask=n < C)
+    tl.store(scale + image * 2 * C + C + n, -mean * factor, mask=n < C)
+
+
+@triton.jit
+def normalise(
+    x,
+    scale,
+    shortcut,
+    out,
+    area,
+    C: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PIXELS: tl.constexpr,
+    RELU: tl.constexpr,
+    ADD: tl.constexpr,
+):
+    """out = relu(x * factor + summand), then relu(shortcut + that): x, shortcut, out (B, area, C) fp16."""
+    n = tl.arange(0, WIDTH)
+    image = tl.program_id(1)
+    p = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    inside = (p < area)[:, None] & (n < C)[None, :]
+    place = (image * area + p)[:, None] * C + n[None, :]
+    factor = tl.load(scale + image * 2 * C + n, mask=n < C, other=0.0)
+    summand = tl.load(scale + image * 2 * C + C + n, mask=n < C, other=0.0)
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32) * factor[None, :] + summand[None, :]
+    if RELU:
+        value = tl.maximum(value, 0.0)
+    if ADD:
+        value = tl.maximum(value + tl.load(shortcut + place, mask=inside, other=0.0).to(tl.float32), 0.0)
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def look_up(
+    current,
+    previous,
+    position,
+    out,
+    rows,
+    columns,
+    height,
+    width,
+    shrink,
+    scale,
+    C: tl.constexpr,
+    RADIUS: tl.constexpr,
+    FIRST: tl.constexpr,
+    TOTAL: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """Correlation of every pixel with a window of one pyramid level, computed where it is looked at.
+
+    current (B, rows, columns, C) fp16, previous (B, height, width, C) fp16, the level; position (B, 2, rows, columns)
+    fp32, (x, y) on the finest level, `shrink` times as large as on this one. Channels FIRST to FIRST + (2 RADIUS + 1)^2
+    of out (B, rows, columns, TOTAL) receive the products times `scale`, sampled bilinearly, zero outside; the window
+    runs down its columns first. RADIUS is 3: the 7 samples of a row lie between 8 products.
+    """
+    image = tl.program_id(1)
+    area = rows * columns
+    p = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    inside = p < area
+    x = tl.load(position + 2 * image * area + p, mask=inside, other=0.0) * shrink
+    y = tl.load(position + (2 * image + 1) * area + p, mask=inside, other=0.0) * shrink
+    # Positions far outside see only zeros; the bound keeps their integer parts within 32 bits.
+    x = tl.minimum(tl.maximum(x, -64.0), width + 64.0)
+    y = tl.minimum(tl.maximum(y, -64.0), height + 64.0)
+    x0 = tl.floor(x)
+    y0 = tl.floor(y)
+    fx = (x - x0)[:, None, None]
+    fy = (y - y0)[:, None]
+    k = tl.arange(0, C)
+    query = tl.load(current + (image * area + p)[:, None] * C + k[None, :], mask=inside[:, None], other=0.0)
+    query = query.to(tl.float32)[:, None, :] * scale
+    i = tl.arange(0, 8)
+    same = (i[:, None] == i[None, :]).to(tl.float32)[None, :, :]
+    next_one = (i[:, None] == i[None, :] + 1).to(tl.float32)[None, :, :]
+    between = same * (1 - fx) + next_one * fx  # products (second axis) -> samples (third axis)
+    # On a level that has shrunk to one column or row, raft.py finds that one everywhere along the axis.
+    tx = tl.where(width > 1, x0.to(tl.int32)[:, None] - RADIUS + i[None, :], 0)
+    within = inside[:, None] & (tx >= 0) & (tx < width)
+    place = out + (image * area + p)[:, None] * TOTAL + FIRST + i[None, :] * (2 * RADIUS + 1)
+    wanted = inside[:, None] & (i < 2 * RADIUS + 1)[None, :]
+    above = tl.zeros((PIXELS, 8), tl.float32)
+    for dy in range(2 * RADIUS + 2):
+        ty = tl.where(height > 1, y0.to(tl.int32) - RADIUS + dy, 0)[:, None]
+        seen = within & (ty >= 0) & (ty < height)
+        at = previous + ((image * height + ty) * width + tx)[:, :, None] * C + k[None, None, :]
+        products = tl.sum(query * tl.load(at, mask=seen[:, :, None], other=0.0).to(tl.float32), 2)
+        row = tl.sum(products[:, :, None] * between, 1)
+        sample = above * (1 - fy) + row * fy
+        tl.store(place + dy - 1, sample.to(out.dtype.element_ty), mask=wanted & (dy > 0))
+        above = row
