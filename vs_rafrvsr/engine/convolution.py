@@ -49,23 +49,37 @@ CANDIDATES = {
         Tile(8, 32, 8, 3),
         Tile(16, 16, 8, 3),
         Tile(16, 16, 8, 4),
+        Tile(16, 32, 16, 3),
+        Tile(8, 16, 4, 2),
+        Tile(8, 16, 4, 1),
         Tile(9, 128, 8, 2, march=True),
         Tile(17, 128, 8, 2, march=True),
+        Tile(34, 128, 8, 2, march=True),
         Tile(18, 64, 4, 3, march=True),
         Tile(34, 64, 4, 2, march=True),
     ),
     "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
     "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
 }
-"""What scripts/bench_network.py measures. The choice is made there and written below, never while a filter runs: one
+"""What scripts/bench_network.py measures. The choice is made there and written down here, never while a filter runs: one
 device must run the same kernel for the same frame (DESIGN: frame n is a function of the clip and n)."""
 
-CHOSEN = {
+MODEST = {
     "head": Tile(8, 16, 4, 3),
     "body": Tile(8, 16, 4, 3),
     "tail": Tile(8, 16, 8, 3),
     "align": Tile(4, 16, 4, 1),
 }
+"""At most 72 KiB of shared memory: what every GPU from Ampere on has."""
+
+HOPPER = MODEST
+"""The best ones on an H100 or H200."""
+
+
+def chosen(device: torch.device) -> dict[str, Tile]:
+    """The tiles of every kernel on this device."""
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+    return HOPPER if hopper else MODEST
 
 
 def obstacle(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -90,7 +104,7 @@ class FastStep:
     """`RAFRVSR.step` for one frame at a time, equal to it to fp16's rounding; the state's layout is channels_last."""
 
     def __init__(self, model: RAFRVSR, tiles: dict[str, Tile] | None = None) -> None:
-        self.tiles = CHOSEN | (tiles or {})
+        self.tiles = chosen(model.base.kernel.device) | (tiles or {})
         self.channels = model.channels
         self.head = _pack(_ordered(model.sr.head, self.channels), model.sr.head.bias, self.channels)
         blocks = cast(Iterable[ResidualBlock], model.sr.body)

@@ -59,7 +59,7 @@ class FastFlow:
         return Features(self.features(x), self.context(x))
 
     def flow(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
-        """As raft.flow, (B, 2, h, w) fp32, from the current frames' context and matching ones and the previous ones'."""
+        """As raft.flow, (B, 2, h, w) fp32, of features (current context, current matching, previous matching)."""
         estimate = self._match(*features)
         return raft.to_frame_size(estimate, size, raft.working_size(*size, self.scale))
 

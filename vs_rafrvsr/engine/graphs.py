@@ -10,6 +10,7 @@ import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,6 +19,12 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 type Run = Callable[..., tuple[Tensor, ...]]
+
+
+@cache
+def _say(reason: str) -> None:
+    """Once, not per graph and filter."""
+    log.warning("CUDA graphs cannot be used here (%s); the network runs without them, more slowly", reason)
 
 
 class Graph:
@@ -60,7 +67,7 @@ class Graph:
             raise
         except RuntimeError as error:
             self._eager, self._inputs = True, []
-            log.warning("CUDA graphs cannot be used here (%s); the network runs without them, more slowly", error)
+            _say(str(error).partition("\n")[0])
 
 
 class Batched:
@@ -115,7 +122,7 @@ class GraphStep:
     def __call__(self, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor, state: object) -> Held:
         """The state after `state`, whose tensors are hr and hidden; `state` itself is used up."""
         if self._resident is None:
-            self._resident = Held(torch.empty_like(hr), torch.empty_like(hidden))
+            self._resident = Held(torch.zeros_like(hr), torch.zeros_like(hidden))
             self._graph(lr, flow)  # the capture's trial run spoils the state, so it comes before there is one
         owner = self._owner()
         if owner is None or owner is not state:

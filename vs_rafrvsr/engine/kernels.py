@@ -123,16 +123,18 @@ def march(
         left = tl.load(row - CIN, mask=(within & (px >= 1))[:, None], other=0.0)
         middle = tl.load(row, mask=within[:, None], other=0.0)
         right = tl.load(row + CIN, mask=((y >= 0) & (y < height) & (px < width - 1))[:, None], other=0.0)
+        place = ((y - 1) * width + px)[:, None] * COUT + n[None, :]
+        inside = ((y > top) & (y - 1 < height) & (px < width))[:, None]
+        if ADD:  # early, so that the products hide its latency
+            added = tl.load(residual + place, mask=inside, other=0.0)
         # Row y is the lowest tap of the output row above it, the middle one of its own, the highest of the next.
         above = tl.dot(right, w22, tl.dot(middle, w21, tl.dot(left, w20, above)))
         here = tl.dot(right, w12, tl.dot(middle, w11, tl.dot(left, w10, here)))
         below = tl.dot(left, w00)
         below = tl.dot(right, w02, tl.dot(middle, w01, below))
-        place = ((y - 1) * width + px)[:, None] * COUT + n[None, :]
-        inside = ((y > top) & (y - 1 < height) & (px < width))[:, None]
         total = above + shift
         if ADD:
-            total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+            total += added.to(tl.float32)
         if RELU:
             total = tl.maximum(total, 0.0)
         tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
