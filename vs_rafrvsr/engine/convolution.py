@@ -61,8 +61,8 @@ CANDIDATES = {
     "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
     "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
 }
-"""What scripts/bench_network.py measures. The choice is made there and written down here, never while a filter runs: one
-device must run the same kernel for the same frame (DESIGN: frame n is a function of the clip and n)."""
+"""What scripts/bench_network.py measures. The choice is made there and written down here, never while a filter runs:
+the same device must run the same kernel for the same frame, or its last bits would differ from run to run."""
 
 MODEST = {
     "head": Tile(8, 16, 4, 3),
@@ -70,7 +70,7 @@ MODEST = {
     "tail": Tile(8, 16, 8, 3),
     "align": Tile(4, 16, 4, 1),
 }
-"""At most 72 KiB of shared memory: what every GPU from Ampere on has."""
+"""At most 96 KiB of shared memory at 128 channels, 72 at 64: what every GPU from Ampere on has."""
 
 HOPPER = MODEST
 """The best ones on an H100 or H200."""
