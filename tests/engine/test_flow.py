@@ -57,7 +57,7 @@ def test_the_flow_equals_single_precision(size: tuple[int, int]) -> None:
     fast = FastFlow(model)
     plain, half = model.encode(frames), fast.encode(frames)
     for found, features in zip(half, plain, strict=True):
-        assert distance(found, features) < 1e-2
+        assert distance(found, features) < 2e-2
     later, earlier = slice(1, None), slice(-1)
     wanted = model.flow(Features(*(f[later] for f in plain)), Features(*(f[earlier] for f in plain)), size)
     found = fast.flow((half.context[later], half.matching[later], half.matching[earlier]), size)

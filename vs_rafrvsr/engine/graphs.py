@@ -57,10 +57,10 @@ class Graph:
         try:
             self.run(*self._inputs)  # compiles kernels and loads libraries, which cannot be captured
             graph = torch.cuda.CUDAGraph()
+            # A stream of this device: torch's own for captures belongs to whichever device captured first.
             # thread_local: what other threads do with CUDA meanwhile, neighbouring filters too, is no error.
-            with torch.cuda.graph(
-                graph, pool=self.pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
-            ):
+            stream = torch.cuda.Stream()
+            with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
                 self._results = self.run(*self._inputs)
             self._graph = graph
         except torch.cuda.OutOfMemoryError:
