@@ -270,7 +270,8 @@ def aligned_by_pytorch(state: State, lr: Tensor, flow: Tensor) -> Tensor:
 def tune(s: Subject, bench: Bench) -> dict[str, Tile]:
     """The fastest correct candidate of every kernel."""
     lr, best = s.lr[:1], dict(chosen(bench.device))
-    wanted = s.plain.step(lr, State(s.state.hr, s.state.hidden.float()), s.flow)
+    base = s.plain.base(lr)
+    wanted = s.plain.step(lr, State(s.state.hr, s.state.hidden.float()), s.flow).hr - base
     for piece in ("align", "head", "body", "tail"):
         found: dict[Tile, float] = {}
         for tile in CANDIDATES[piece if piece in CANDIDATES else "convolution"]:
@@ -278,7 +279,7 @@ def tune(s: Subject, bench: Bench) -> dict[str, Tile]:
                 continue
             step = FastStep(s.half, {**best, piece: tile})
             try:
-                error = distance(step(lr, s.state, s.flow).hr, wanted.hr)
+                error = distance(step(lr, s.state, s.flow).hr - base, wanted)
             except Exception as failure:  # a candidate may need more shared memory than the card has
                 print(f"  {piece} {tile}: {type(failure).__name__} {str(failure)[:120]}")
                 continue

@@ -1,4 +1,4 @@
-"""Our own kernels against the model's step in fp32: on the GPU, and on the CPU with TRITON_INTERPRET=1."""
+"""Our own kernels against the model's step in fp32: on the GPU, else in Triton's interpreter on tiny frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FP16 = 2e-3
 """Relative error that half precision may cost: 2^-11 a rounding, over the layers of a small network."""
 
 pytestmark = [] if INTERPRETED else [pytest.mark.cuda]
-SIZES = [(17, 23), (16, 16), (61, 40)] if INTERPRETED else [(17, 23), (16, 16), (61, 40), (270, 480), (135, 1001)]
+SIZES = [(17, 23), (16, 16), (61, 20)] if INTERPRETED else [(17, 23), (16, 16), (61, 40), (270, 480), (135, 1001)]
 
 
 def distance(found: Tensor, wanted: Tensor) -> float:
@@ -75,13 +75,13 @@ def test_every_width_and_the_benchmarks_phase(channels: int) -> None:
 @pytest.mark.parametrize("tile", CANDIDATES["convolution"], ids=str)
 def test_every_candidate_computes_the_same_convolution(tile: Tile) -> None:
     model = make(16 if INTERPRETED else 64, 1)
-    compare(model, FastStep(model, {"body": tile}), (19, 37) if INTERPRETED else (77, 205))
+    compare(model, FastStep(model, {"body": tile}), (9, 21) if INTERPRETED else (77, 205))
 
 
 @pytest.mark.parametrize(("kind", "tile"), [(k, t) for k in ("tail", "align") for t in CANDIDATES[k]], ids=str)
 def test_every_candidate_of_the_other_kernels(kind: str, tile: Tile) -> None:
     model = make(16 if INTERPRETED else 64, 1)
-    compare(model, FastStep(model, {kind: tile}), (19, 37) if INTERPRETED else (77, 205))
+    compare(model, FastStep(model, {kind: tile}), (9, 21) if INTERPRETED else (77, 205))
 
 
 def test_no_flow_fetches_the_state_unchanged() -> None:

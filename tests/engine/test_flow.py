@@ -1,4 +1,4 @@
-"""RAFT in half precision against RAFT in single precision: on the GPU, and on the CPU with TRITON_INTERPRET=1."""
+"""RAFT in half precision against RAFT in single precision: on the GPU, else in Triton's interpreter."""
 
 from __future__ import annotations
 
