@@ -350,6 +350,8 @@ def pieces(s: Subject, bench: Bench, tiles: dict[str, Tile]) -> None:
     c = s.plain.channels
     back = torch.cat([own_joined[..., c + 48 : c + 51], own_joined[..., c : c + 48], own_joined[..., :c]], -1)
     row("align", "own", lambda: step.align(lr, s.state, s.flow), back.permute(2, 0, 1)[None], joined_wanted)
+    small = State(s.state.hr.half(), s.state.hidden)
+    row("align", "own, HR state in fp16", lambda: step.align(lr, small, s.flow), None, joined_wanted)
     x = torch.empty_like(s.state.hidden[0].permute(1, 2, 0))
     step.convolve(own_joined, step.head, x, relu=True)
     row("head", "own", lambda: step.convolve(own_joined, step.head, x, relu=True), nchw(x), head_wanted)

@@ -222,9 +222,9 @@ def look_up(current: Tensor, levels: list[Tensor], position: Tensor, radius: int
             *previous.shape[-2:],
             0.5**level,
             1 / math.sqrt(features),
+            level * (2 * radius + 1) ** 2,
             features,
             radius,
-            level * (2 * radius + 1) ** 2,
             channels,
             LOOK_UP_PIXELS,
         )

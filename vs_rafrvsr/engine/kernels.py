@@ -2,7 +2,8 @@
 
 Tensors are NHWC, so pixel (y, x) of a frame with C channels begins at (y * width + x) * C. In the step's kernels the
 batch is one, and a program makes `ROWS * COLUMNS` pixels, numbered by `_pixels`. Offsets are 32-bit: the step refuses
-larger frames, and RAFT's working size is bounded.
+larger frames, and RAFT's working size is bounded. Sizes are not specialised on: Triton would compile a kernel again for
+a size that is a multiple of 16, and nothing is gained, because channels, which are constants, make accesses aligned.
 """
 
 import triton
@@ -41,7 +42,7 @@ def _correlate(x, weight, y, px, height, width, CIN: tl.constexpr, COUT: tl.cons
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def convolve(
     x,
     weight,
@@ -76,7 +77,7 @@ def convolve(
     tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def march(
     x,
     weight,
@@ -142,7 +143,7 @@ def march(
         here = below
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def finish(
     x,
     weight,
@@ -198,7 +199,7 @@ def _blend(a, b, c, d, fx, fy):
     return (a * (1 - fx) + b * fx) * (1 - fy) + (c * (1 - fx) + d * fx) * fy
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width"])
 def align(
     lr,
     hr,
@@ -285,7 +286,7 @@ def align(
         tl.store(out + place + (C + 16 * c) + j[None, :], value.to(out.dtype.element_ty), mask=inside[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["area", "chunks"])
 def moments(x, partial, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, PIXELS: tl.constexpr):
     """Sums and sums of squares over CHUNK pixels: x (B, area, C) fp16 -> partial (B, chunks, 2, C) fp32.
 
@@ -308,7 +309,7 @@ def moments(x, partial, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr, CHUN
     tl.store(place + C, square, mask=n < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["area", "chunks"])
 def settle(partial, scale, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr):
     """`moments` -> what normalises: scale (B, 2, C) fp32, the factor and the summand of every channel."""
     n = tl.arange(0, WIDTH)
@@ -325,7 +326,7 @@ def settle(partial, scale, area, chunks, C: tl.constexpr, WIDTH: tl.constexpr):
     tl.store(scale + image * 2 * C + C + n, -mean * factor, mask=n < C)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["area"])
 def normalise(
     x,
     scale,
@@ -354,7 +355,7 @@ def normalise(
     tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "columns", "height", "width", "first"])
 def look_up(
     current,
     previous,
@@ -366,17 +367,17 @@ def look_up(
     width,
     shrink,
     scale,
+    first,
     C: tl.constexpr,
     RADIUS: tl.constexpr,
-    FIRST: tl.constexpr,
     TOTAL: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
     """Correlation of every pixel with a window of one pyramid level, computed where it is looked at.
 
     current (B, rows, columns, C) fp16, previous (B, height, width, C) fp16, the level; position (B, 2, rows, columns)
-    fp32, (x, y) on the finest level, `shrink` times as large as on this one. Channels FIRST to FIRST + (2 RADIUS + 1)^2
-    of out (B, rows, columns, TOTAL) receive the products times `scale`, sampled bilinearly, zero outside; the window
+    fp32, (x, y) on the finest level, `shrink` times as large as on this one. Channels `first` to `first` + (2 RADIUS +
+    1)^2 of out (B, rows, columns, TOTAL) receive the products times `scale`, sampled bilinearly, zero outside; the window
     runs down its columns first. RADIUS is 3: the 7 samples of a row lie between 8 products.
     """
     image = tl.program_id(1)
@@ -402,7 +403,7 @@ def look_up(
     # On a level that has shrunk to one column or row, raft.py finds that one everywhere along the axis.
     tx = tl.where(width > 1, x0.to(tl.int32)[:, None] - RADIUS + i[None, :], 0)
     within = inside[:, None] & (tx >= 0) & (tx < width)
-    place = out + (image * area + p)[:, None] * TOTAL + FIRST + i[None, :] * (2 * RADIUS + 1)
+    place = out + (image * area + p)[:, None] * TOTAL + first + i[None, :] * (2 * RADIUS + 1)
     wanted = inside[:, None] & (i < 2 * RADIUS + 1)[None, :]
     above = tl.zeros((PIXELS, 8), tl.float32)
     for dy in range(2 * RADIUS + 2):
