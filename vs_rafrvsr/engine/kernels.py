@@ -376,8 +376,8 @@ def look_up(
     """Correlation of every pixel with a window of one pyramid level, computed where it is looked at.
 
     current (B, rows, columns, C) fp16, previous (B, height, width, C) fp16, the level; position (B, 2, rows, columns)
-    fp32, (x, y) on the finest level, `shrink` times as large as on this one. Channels `first` to `first` + (2 RADIUS +
-    1)^2 of out (B, rows, columns, TOTAL) receive the products times `scale`, sampled bilinearly, zero outside; the window
+    fp32, (x, y) on the finest level, `shrink` times as large as on this one. (2 RADIUS + 1)^2 channels of out (B, rows,
+    columns, TOTAL), from `first` on, receive the products times `scale`, sampled bilinearly, zero outside; the window
     runs down its columns first. RADIUS is 3: the 7 samples of a row lie between 8 products.
     """
     image = tl.program_id(1)
