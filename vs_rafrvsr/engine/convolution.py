@@ -106,6 +106,8 @@ class FastStep:
     def __init__(self, model: RAFRVSR, tiles: dict[str, Tile] | None = None) -> None:
         self.tiles = chosen(model.base.kernel.device) | (tiles or {})
         self.channels = model.channels
+        if self.tiles["body"].march and self.channels > 64:  # its weights would not fit into shared memory
+            self.tiles["body"] = MODEST["body"]
         self.head = _pack(_ordered(model.sr.head, self.channels), model.sr.head.bias, self.channels)
         blocks = cast(Iterable[ResidualBlock], model.sr.body)
         convolutions = [layer for block in blocks for layer in (block.a, block.b)]
