@@ -19,7 +19,8 @@ import torch
 
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
-from vs_rafrvsr.pixels.cuda import HostFrame, download, upload
+from vs_rafrvsr.pixels.cuda import download, upload
+from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.pixels.formats import FORMATS, Format
 
 SIZES = ((270, 480), (540, 960), (1080, 1920))

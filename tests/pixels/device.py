@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.cuda import HostFrame, download, upload
+from vs_rafrvsr.pixels.cuda import download, upload
+from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.pixels.formats import Format
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}

@@ -15,7 +15,8 @@ from tests.pixels import device, host
 from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.cuda import HostFrame, download, upload
+from vs_rafrvsr.pixels.cuda import download, upload
+from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.pixels.formats import FORMATS
 
 pytestmark = pytest.mark.cuda

@@ -94,7 +94,7 @@ class Chunk:
         lr = net.exchange.upload([frames[n].pixels if n in frames else None for n in look], net.size)
         nominal = lr.clamp(0, 1)
         self._find_cuts(look, frames, nominal)
-        features = net.model.encode(nominal)
+        features = net.encode(nominal)
         before = self._reads[look.start - 1].features if look.start - 1 in self._reads else None
         flows = self._flow_back(features, before)
         for i, n in enumerate(look):
@@ -108,7 +108,7 @@ class Chunk:
         known = features if before is None else _join([before, features])
         if len(known[0]) == 1:
             return [None]
-        flow = self.network.model.flow(_select(known, slice(1, None)), _select(known, slice(-1)), self.network.size)
+        flow = self.network.flow(_select(known, slice(1, None)), _select(known, slice(-1)))
         return [*([None] if before is None else []), *torch.split(flow, 1)]
 
     def _find_cuts(self, look: range, frames: Mapping[int, SourceFrame], nominal: Tensor) -> None:
@@ -157,16 +157,16 @@ class Chunk:
             return {}
         current = _join([self._reads[step.frame].features for step in steps])
         following = _join([self._reads[step.frame + 1].features for step in steps])
-        flows = self.network.model.flow(current, following, self.network.size)
+        flows = self.network.flow(current, following)
         return {step.frame: flow for step, flow in zip(steps, torch.split(flows, 1), strict=True)}
 
     def _step(self, step: Step, ahead: Tensor | None) -> None:
         net, read = self.network, self._reads[step.frame]
         lr = read.lr.clamp(0, 1)
         if step.previous is None or self._state is None:
-            self._state = net.model.step(lr, net.model.empty_state(lr), None, net.stack)
+            self._state = net.step(lr, None, None)
         else:
-            self._state = net.model.step(lr, self._state, ahead if ahead is not None else read.flow, net.stack)
+            self._state = net.step(lr, self._state, ahead if ahead is not None else read.flow)
 
     def _output(self, n: int) -> Tensor:
         """The HR frame; what lies outside the nominal range goes past the network, through the bicubic base alone."""

@@ -7,13 +7,16 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vs_rafrvsr.engine import tiles
+from vs_rafrvsr.engine.fast import Fast
+from vs_rafrvsr.engine.fast import prepare as accelerate
+from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
-from vs_rafrvsr.models.registry import RecurrentModel, Stack
+from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.schedule import Grid
@@ -36,6 +39,22 @@ class Network:
     stack: Stack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
+    fast: Fast | None = None
+    """Our kernels and CUDA graphs, where they can run; None for the model's own code."""
+
+    def encode(self, frames: Tensor) -> Features:
+        """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""
+        return (self.fast or self.model).encode(frames)
+
+    def flow(self, current: Features, previous: Features) -> Tensor:
+        """Flow (B, 2, h, w) from each current frame to its previous one, in LR pixels."""
+        return (self.fast or self.model).flow(current, previous, self.size)
+
+    def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
+        """The state after `state`, which is used up; None stands for the empty one."""
+        if self.fast is not None:
+            return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
+        return self.model.step(lr, state or self.model.empty_state(lr), flow, self.stack)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
@@ -44,16 +63,22 @@ def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exch
     Raises:
         OptionError, WeightsError, DeviceError, ClipError: see each.
     """
-    model = runtime.run(_shared_model, options, runtime)
+    return runtime.run(_prepare, options, frames, size, exchange, runtime)
+
+
+def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
+    model = _shared_model(options, runtime)
     _check_size(model, size, runtime)
+    stack = _stack(model, options, size, runtime)
     return Network(
         model=model,
         runtime=runtime,
         grid=Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin),
         size=size,
         exchange=exchange,
-        stack=_stack(model, options, size, runtime),
+        stack=stack,
         options=options,
+        fast=accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None,
     )
 
 
