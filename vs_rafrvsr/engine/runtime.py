@@ -50,11 +50,11 @@ class Runtime:
     def run[R](self, work: Callable[..., R], *args: object) -> R:
         """Call `work(*args)` on the device's own thread, and wait for what it returns or raises."""
 
-        def entered() -> R:
+        def call() -> R:
             with self._entered():
                 return work(*args)
 
-        return _thread(self.device).submit(entered).result()
+        return _thread(self.device).submit(call).result()
 
     @contextmanager
     def _entered(self) -> Iterator[None]:

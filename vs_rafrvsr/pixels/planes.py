@@ -1,6 +1,6 @@
 """RGBS planes <-> tensors, through pinned memory where there is a GPU.
 
-Every other format reaches RGBS and comes back by VapourSynth's resizer (plugin/convert.py).
+Every other format reaches RGBS and comes back by VapourSynth's resizer (plugin/nodes.py and finish.py).
 """
 
 from __future__ import annotations
