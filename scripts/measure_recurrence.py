@@ -135,18 +135,24 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     cuda = device != "cpu" and torch.cuda.is_available()
-    result: dict[str, object] = {"machine": torch.cuda.get_device_name() if cuda else "CPU"}
+    machine = torch.cuda.get_device_name() if cuda else "CPU"
+
+    def record(part: str, figures: object) -> None:
+        """Add a part to the file as soon as it is measured."""
+        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        known[part] = {"machine": machine, "figures": figures}
+        arguments.json.write_text(json.dumps(known, indent=1) + "\n")
+        print(json.dumps({part: known[part]}, indent=1), flush=True)
+
     if arguments.vid4:
         truths = {name: read_truth(arguments.vid4 / name) for name in NAMES}
-        result["vid4"] = measure_vid4(truths, device)
-        result["leadin"] = measure_leadin(truths, device)
-        result["warmup, Vid4, chunk 25"] = measure_warmup(truths, 25, device)
+        record("vid4", measure_vid4(truths, device))
+        record("leadin, Vid4, frames 0 to 8", measure_leadin(truths, device))
+        record("warmup, Vid4, chunk 25", measure_warmup(truths, 25, device))
     if arguments.clip:
         clip = {arguments.clip.stem: read_video(arguments.clip, arguments.clip_frames)}
-        key = f"warmup, {arguments.clip.name}, {len(clip[arguments.clip.stem])} frames, chunk {arguments.chunk}"
-        result[key] = measure_warmup(clip, arguments.chunk, device)
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        part = f"warmup, {arguments.clip.name}, {len(clip[arguments.clip.stem])} frames, chunk {arguments.chunk}"
+        record(part, measure_warmup(clip, arguments.chunk, device))
 
 
 if __name__ == "__main__":
