@@ -34,7 +34,7 @@ class Made(NamedTuple):
 
     n: int
     rgb: Tensor
-    """(3, 4h, 4w) fp32."""
+    """(3, 4h, 4w) fp32; good until the next step."""
     colour: Colour
     """Of the source frame."""
     reset: bool
@@ -149,7 +149,9 @@ class Chunk:
         self.position = n + 1
         for old in [t for t in self._reads if t < n]:
             del self._reads[old]
-        return Made(n, self._output(n), self._reads[n].colour, grid.is_reset(n, self._cuts))
+        assert self._state is not None
+        read = self._reads[n]
+        return Made(n, self.network.frame(read.lr, self._state), read.colour, grid.is_reset(n, self._cuts))
 
     def _flow_ahead(self, steps: list[Step]) -> dict[int, Tensor]:
         """Flow of each step's frame to the frame after it, for the lead-in, in one batch."""
@@ -162,18 +164,10 @@ class Chunk:
 
     def _step(self, step: Step, ahead: Tensor | None) -> None:
         net, read = self.network, self._reads[step.frame]
-        lr = read.lr.clamp(0, 1)
         if step.previous is None or self._state is None:
-            self._state = net.step(lr, None, None)
+            self._state = net.step(read.lr, None, None)
         else:
-            self._state = net.step(lr, self._state, ahead if ahead is not None else read.flow)
-
-    def _output(self, n: int) -> Tensor:
-        """The HR frame; what lies outside the nominal range goes past the network, through the bicubic base alone."""
-        assert self._state is not None
-        lr = self._reads[n].lr
-        excess: Tensor = self.network.model.base(lr - lr.clamp(0, 1))
-        return (self._state.hr + excess)[0]
+            self._state = net.step(read.lr, self._state, ahead if ahead is not None else read.flow)
 
 
 def _select(features: Features, where: slice) -> Features:

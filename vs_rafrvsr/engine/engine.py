@@ -75,6 +75,7 @@ class Engine:
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
+        self._last_look: torch.cuda.Event | None = None
 
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
@@ -121,7 +122,19 @@ class Engine:
             self._rebind(ticket)
         elif not ticket.course.broken and look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
+                self._pace()
                 ticket.course.chunk.read(frames)
+
+    def _pace(self) -> None:
+        """Wait until the device has come to the look before this one.
+
+        That look's steps keep it busy meanwhile. The host is faster: without a bound, a seek would fill pinned memory
+        with frames that the device has not come to.
+        """
+        if self._last_look is not None:
+            self._last_look.synchronize()
+        if self.runtime.stream is not None:
+            self._last_look = self.runtime.stream.record_event()
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""

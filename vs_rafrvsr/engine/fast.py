@@ -51,13 +51,13 @@ class Fast:
         return Held(lr.new_zeros(1, 3, 4 * height, 4 * width), hidden)
 
     def step(self, lr: Tensor, state: Held, flow: Tensor | None) -> Held:
-        """One frame: lr (1, 3, h, w) fp32 in [0, 1], flow (1, 2, h, w) to the state's frame, None for no motion."""
+        """One frame: lr (1, 3, h, w) fp32, flow (1, 2, h, w) to the state's frame, None for no motion."""
         return self._step(lr, state.hr, state.hidden, torch.zeros_like(lr[:, :2]) if flow is None else flow, state)
 
 
-def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor) -> None:
+def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor) -> Tensor:
     state = State(hr, hidden)
-    step.run(lr, state, flow, state)
+    return step.run(lr, state, flow, state)
 
 
 def prepare(model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Fast | None:

@@ -151,6 +151,7 @@ def finish(
     lr,
     base,
     hr,
+    frame,
     height,
     width,
     CIN: tl.constexpr,
@@ -158,10 +159,11 @@ def finish(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    """The tail: hr = bicubic(lr) + depth_to_space(conv(x) + bias), in fp32 from the accumulators on.
+    """The tail: hr = bicubic(nominal) + depth_to_space(conv(x) + bias), in fp32 from the accumulators on.
 
-    x (h, w, CIN) fp16, weight (9 * CIN, 64) and bias (64) fp16 of which 48 are real, lr (3, h, w) fp32, base (16, 25)
-    fp32, the 5x5 kernel of each of the 16 phases, hr (3, 4h, 4w).
+    x (h, w, CIN) fp16, weight (9 * CIN, 64) and bias (64) fp16 of which 48 are real, lr (3, h, w) fp32, nominal the
+    same within [0, 1], base (16, 25) fp32, the 5x5 kernel of each of the 16 phases, hr (3, 4h, 4w), the next step's
+    state, and frame, like it: hr + bicubic(lr - nominal), what is shown.
     """
     y, px = _pixels(width, ROWS, COLUMNS)
     total = _correlate(x, weight, y, px, height, width, CIN, 64, K)
@@ -171,19 +173,29 @@ def finish(
     channel = tl.arange(0, 4)  # the fourth is padding: sides of a block are powers of two
     phase = tl.arange(0, 16)
     bicubic = tl.zeros((ROWS * COLUMNS, 4, 16), tl.float32)
+    excess = tl.zeros((ROWS * COLUMNS, 4, 16), tl.float32)
     for tap in range(25):
         ty = _clamp(y + tap // 5 - 2, height - 1)
         tx = _clamp(px + tap % 5 - 2, width - 1)
         at = channel[None, :] * height * width + (ty * width + tx)[:, None]
         sample = tl.load(lr + at, mask=(channel < 3)[None, :], other=0.0)
-        bicubic += sample[:, :, None] * tl.load(base + phase * 25 + tap)[None, None, :]
+        nominal = _nominal(sample)
+        share = tl.load(base + phase * 25 + tap)[None, None, :]
+        bicubic += nominal[:, :, None] * share
+        excess += (sample - nominal)[:, :, None] * share
     total += tl.reshape(bicubic, (ROWS * COLUMNS, 64))
 
     row = 4 * y[:, None] + (n % 16 // 4)[None, :]
     column = 4 * px[:, None] + (n % 4)[None, :]
     place = ((n // 16)[None, :] * 4 * height + row) * 4 * width + column
     inside = ((y < height) & (px < width))[:, None] & (n < 48)[None, :]
-    tl.store(hr + place, total.to(hr.dtype.element_ty), mask=inside)
+    tl.store(hr + place, total, mask=inside)
+    tl.store(frame + place, total + tl.reshape(excess, (ROWS * COLUMNS, 64)), mask=inside)
+
+
+@triton.jit
+def _nominal(sample):
+    return tl.minimum(tl.maximum(sample, 0.0), 1.0)
 
 
 @triton.jit
@@ -214,9 +226,9 @@ def align(
 ):
     """The head's input, (h, w, C + 64) fp16: warped hidden features, warped previous HR frame, LR frame, 13 zeros.
 
-    lr (3, h, w) fp32, hr (3, 4h, 4w), hidden (h, w, C) fp16, flow (2, h, w) fp32 in LR pixels. The HR frame is fetched
-    at the flow enlarged x4 (bilinear around pixel centres) and lands as space-to-depth would put it: channel
-    C + 16c + 4dy + dx is HR pixel (4y + dy, 4x + dx). Coordinates are fp32, borders are replicated.
+    lr (3, h, w) fp32, clamped to [0, 1] here, hr (3, 4h, 4w), hidden (h, w, C) fp16, flow (2, h, w) fp32 in LR pixels.
+    The HR frame is fetched at the flow enlarged x4 (bilinear around pixel centres) and lands as space-to-depth would
+    put it: channel C + 16c + 4dy + dx is HR pixel (4y + dy, 4x + dx). Coordinates are fp32, borders are replicated.
     """
     y, px = _pixels(width, ROWS, COLUMNS)
     area = height * width
@@ -228,7 +240,7 @@ def align(
     frame = tl.load(
         lr + j[None, :] * area + (y * width + px)[:, None], mask=inside[:, None] & (j < 3)[None, :], other=0.0
     )
-    tl.store(out + place + (C + 48) + j[None, :], frame.to(out.dtype.element_ty), mask=inside[:, None])
+    tl.store(out + place + (C + 48) + j[None, :], _nominal(frame).to(out.dtype.element_ty), mask=inside[:, None])
 
     # Hidden features, at LR positions.
     flow_x = tl.load(flow + y * width + px, mask=inside, other=0.0)

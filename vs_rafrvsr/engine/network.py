@@ -54,7 +54,19 @@ class Network:
         """The state after `state`, which is used up; None stands for the empty one."""
         if self.fast is not None:
             return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
-        return self.model.step(lr, state or self.model.empty_state(lr), flow, self.stack)
+        return self.model.step(lr.clamp(0, 1), state or self.model.empty_state(lr), flow, self.stack)
+
+    def frame(self, lr: Tensor, state: State) -> Tensor:
+        """The output (3, 4h, 4w) that goes with the state which the last step made.
+
+        What lies outside the nominal range goes past the network, through the bicubic base alone.
+        """
+        if self.fast is not None:
+            frame = cast(Held, state).frame
+            assert frame is not None
+            return frame[0]
+        excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
+        return (state.hr + excess)[0]
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
