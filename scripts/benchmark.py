@@ -113,15 +113,15 @@ def watched[T](card: Card | None, work: Callable[[], T]) -> tuple[T, float | Non
 def conditions(job: Job) -> tuple[Figures, Card | None]:
     """What must not change from row to row, and the card's memory where it can be had."""
     facts = ask("machine", job)
-    uuid, card = facts.pop("uuid"), None
+    uuid, card, context = facts.pop("uuid"), None, None
     if uuid is not None:
         try:
             card = Card(uuid)
+            context = watched(card, partial(ask, "machine", job))[1]
         except OSError as error:
             print(f"device memory is not measured: {error}")
-    context = _short(watched(card, partial(ask, "machine", job))[1])
     clip = Path(job.video).name if job.video else "samples/clip.vpy"
-    return {**facts, "context_gb": context, "clip": f"{clip}, {job.frames} frames"}, card
+    return {**facts, "context_gb": _short(context), "clip": f"{clip}, {job.frames} frames"}, card
 
 
 def main() -> None:

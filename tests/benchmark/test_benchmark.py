@@ -16,18 +16,20 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 def benchmark(file: Path, video: Path, *filters: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, str(SCRIPT), "--json", str(file), "--video", str(video), "--filters", *filters]
     words += ["--inputs", "16x16", "--formats", "YUV420P8", "--seconds", "1", "--device", "cpu"]
-    return subprocess.run(
-        words, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+
+
+def film(path: Path, seconds: int) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    ffmpeg("-f", "lavfi", "-i", f"testsrc2=size=64x48:rate=25:duration={seconds}", *FFV1, path)
+    return path
 
 
 def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
-    file, video, other = tmp_path / "a.json", tmp_path / "film.mkv", tmp_path / "other.mkv"
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=8", *FFV1, video)
-    other.hardlink_to(video)
-    for name in ("source", "rafrvsr"):
-        done = benchmark(file, video, name)
-        assert done.returncode == 0, done.stderr
+    file, video = tmp_path / "a.json", film(tmp_path / "film.mkv", seconds=8)
+    done = benchmark(file, video, "source", "rafrvsr")
+    assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     assert result["machine"] == "CPU"
     source, row = result["rows"]
@@ -36,15 +38,15 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     assert all(row[name] > 0 for name in figures)
     assert row["seek_ms_median"] <= row["seek_ms_worst"]
     assert source["fps"] > 100 * row["fps"]
-    refused = benchmark(file, other, "source")
+
+    refused = benchmark(file, film(tmp_path / "other.mkv", seconds=8), "source")
     assert refused.returncode != 0
     assert "must not be mixed" in refused.stderr
+    assert json.loads(file.read_text()) == result
 
-
-def test_a_row_that_fails_says_why(tmp_path: Path) -> None:
-    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25:duration=1", *FFV1, tmp_path / "short.mkv")
-    done = benchmark(tmp_path / "a.json", tmp_path / "short.mkv", "source")
-    assert done.returncode == 0, done.stderr
-    row = json.loads((tmp_path / "a.json").read_text())["rows"][0]
-    assert "25 frames, fewer than 200" in row["error"]
-    assert "fps" not in row
+    failing = benchmark(file, film(tmp_path / "short" / "film.mkv", seconds=1), "source")
+    assert failing.returncode == 0, failing.stderr
+    kept, failed = json.loads(file.read_text())["rows"]
+    assert kept == row
+    assert "25 frames, fewer than 200" in failed["error"]
+    assert "fps" not in failed
