@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ class Output:
     """Its bytes, in the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
+    fallback: bool
+    """Whether smaller tiles made it than those chosen at creation, for lack of memory."""
     event: torch.cuda.Event | None
 
     def wait(self) -> NDArray[np.uint8]:
@@ -48,8 +51,10 @@ class _Course:
     chunk: Chunk
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
-    broken: bool = False
-    """An error left its state half-way: whoever waits takes another course."""
+
+    def restart(self, network: Network) -> None:
+        """Go back to the chunk's first frame, and give back what the cursor held on the device."""
+        self.chunk = Chunk(self.chunk.index, network)
 
 
 @dataclass(eq=False)
@@ -76,6 +81,9 @@ class Engine:
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
         self._last_look: torch.cuda.Event | None = None
+        self._tight = False
+        """Whether memory ran out, was given back, and no output has been delivered since."""
+        self._fallback = False
 
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
@@ -92,13 +100,14 @@ class Engine:
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
-        return self.runtime.run(self._look, ticket)
+        found: Output | range = self.runtime.run(self._surviving, self._look, ticket)
+        return found
 
     def _look(self, ticket: Ticket) -> Output | range:
         n = ticket.n
         if n in self._holes:
             return range(n, n + 1)
-        if ticket.course.broken or (n not in ticket.course.outputs and ticket.course.chunk.position > n):
+        if n not in ticket.course.outputs and ticket.course.chunk.position > n:
             self._rebind(ticket)  # passed before this ticket was opened, or a hole then
         course = ticket.course
         with self._breaking(course):
@@ -107,11 +116,12 @@ class Engine:
                 if made is None:
                     return course.chunk.wanted()
                 self._keep(ticket, made)
+        self._tight = False
         return course.outputs[n]
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
-        self.runtime.run(self._feed, ticket, look, frames)
+        self.runtime.run(self._surviving, self._feed, ticket, look, frames)
 
     def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         if ticket.n in self._holes and ticket.n in frames:
@@ -120,7 +130,7 @@ class Engine:
             with self._book:
                 self._courses.clear()
             self._rebind(ticket)
-        elif not ticket.course.broken and look == ticket.course.chunk.wanted():
+        elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
                 self._pace()
                 ticket.course.chunk.read(frames)
@@ -146,14 +156,41 @@ class Engine:
 
     @contextmanager
     def _breaking(self, course: _Course) -> Iterator[None]:
-        """Take the course out of use if what runs inside fails, for example for lack of memory."""
+        """Begin the course again if what runs inside fails: its state may be half-way."""
         try:
             yield
         except BaseException:
-            course.broken = True
-            with self._book:
-                self._courses = [c for c in self._courses if c is not course]
+            course.restart(self.network)
             raise
+
+    def _surviving[R](self, work: Callable[..., R], *arguments: object) -> R:
+        """Run `work`; where the device has no memory left for it, make room and run it again, from the chunks' start.
+
+        Raises:
+            DeviceError: there is no room to be made.
+        """
+        while True:
+            try:
+                return work(*arguments)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+            self._make_room(reason)  # not above: the error holds on to the tensors of what failed
+
+    def _make_room(self, reason: str) -> None:
+        """Give back all that can be made again; where that has been done to no avail, halve the network's tiles too."""
+        self._restart_all()
+        if self._tight:
+            self.network, self._fallback = self.network.halved(reason), True
+            self._restart_all()
+        self._tight = True
+
+    def _restart_all(self) -> None:
+        self.network.release()
+        with self._book:
+            for course in self._courses:
+                course.restart(self.network)
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _rebind(self, ticket: Ticket) -> None:
         with self._book:
@@ -183,7 +220,7 @@ class Engine:
         packed = self.network.exchange.download(made.rgb, made.colour)
         event = self.runtime.stream.record_event() if self.runtime.stream is not None else None
         with self._book:
-            course.outputs[n] = Output(packed=packed, reset=made.reset, event=event)
+            course.outputs[n] = Output(packed=packed, reset=made.reset, fallback=self._fallback, event=event)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:

@@ -27,13 +27,18 @@ class Fast:
 
     def __init__(self, model: RAFRVSR, size: tuple[int, int]) -> None:
         self.size, self.channels = size, model.channels
-        steps, flow = FastStep(model), FastFlow(model)
-        batch = batch_size(size, model.flow_input_scale, GROUP)
+        self.steps, self.flows = FastStep(model), FastFlow(model)
+        self.batch = batch_size(size, model.flow_input_scale, GROUP)
+        self.release()
+
+    def release(self) -> None:
+        """Forget the graphs: their memory is given back, and the next calls capture them anew."""
+        flow, size = self.flows, self.size
         # One pool: results are copied out of it before another graph runs.
         pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
-        self._encode = Batched(Graph(lambda frames: tuple(flow.encode(frames)), pool), batch)
-        self._flow = Batched(Graph(lambda *features: (flow.flow(features, size),), pool), batch)
-        self._step = GraphStep(partial(_in_place, steps), pool)
+        self._encode = Batched(Graph(lambda frames: tuple(flow.encode(frames)), pool), self.batch)
+        self._flow = Batched(Graph(lambda *features: (flow.flow(features, size),), pool), self.batch)
+        self._step = GraphStep(partial(_in_place, self.steps), pool)
 
     def encode(self, frames: Tensor) -> Features:
         """Features of frames (B, 3, h, w) in [0, 1], fp16."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import cast
 from weakref import WeakValueDictionary
 
@@ -16,10 +17,12 @@ from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
-from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
+from vs_rafrvsr.models.registry import Features, RecurrentModel, State
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.schedule import Grid
+
+log = logging.getLogger(__name__)
 
 COPIES = 4
 """HR frames that live at once for one output: the state before and after, the network's residual, the output."""
@@ -36,7 +39,7 @@ class Network:
     """(h, w) of the source."""
     exchange: Exchange
     """How frames come and go."""
-    stack: Stack | None
+    stack: tiles.TiledStack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
     fast: Fast | None = None
@@ -68,6 +71,32 @@ class Network:
         excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
         return (state.hr + excess)[0]
 
+    def release(self) -> None:
+        """Give back the device memory that is held between calls, but for the weights; the next calls take it again."""
+        if self.fast is not None:
+            self.fast.release()
+
+    def halved(self, reason: str) -> Network:
+        """The same in tiles of half the size, on the model's own code, because memory ran out.
+
+        Raises:
+            DeviceError: they are as small as can be.
+        """
+        height, width = self.size
+        most = self.stack.tile if self.stack is not None else (width, height)
+        tile = tiles.halved((min(width, most[0]), min(height, most[1])))
+        if tile is None:
+            raise DeviceError(
+                f"{self.runtime.device} is out of memory ({reason}); close other programs that use it, or crop or "
+                "downscale the clip first"
+            )
+        log.warning(
+            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback=1 and equal "
+            "those of other runs to rounding only; pass tile=[%d, %d] to have the same every time",
+            *(self.runtime.device, reason, *tile, *tile),
+        )
+        return replace(self, stack=tiles.TiledStack(self.model.sr, self.model.halo, tile), fast=None)
+
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
     """Load the model for a clip of `frames` frames of size (h, w).
@@ -94,7 +123,7 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
     )
 
 
-def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> Stack | None:
+def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:
     """The convolution stack in the user's tiles, or in those that memory asks for; None when one covers the frame."""
     chosen = tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
     width, height = (side or default for side, default in zip(options.tile, chosen, strict=True))

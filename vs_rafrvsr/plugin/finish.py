@@ -8,7 +8,7 @@ from typing import Any
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import ColourReader, Said
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
-from vs_rafrvsr.plugin.recurrence import RESET, refuse_interlaced
+from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
 
 
 class Finish:
@@ -74,7 +74,7 @@ class Finish:
 
     def _finished(self, source: Frame, result: Frame, host: Host) -> Frame:
         frame = host.api.copyFrame(result, host.core)
-        reset = host.prop(result, RESET)
+        ours = {name: host.prop(result, name) for name in (RESET, FALLBACK)}
         host.api.freeFrame(result)
         props = host.api.getFramePropertiesRW(frame)
         host.api.clearMap(props)
@@ -82,8 +82,9 @@ class Finish:
         if self.guessed_matrix and self.colours.said(source, host).matrix is None:
             host.api.mapSetInt(props, b"_Matrix", self.colours.guess, lib.maReplace)
             self._tell_guess(host)
-        if reset is not None:
-            host.api.mapSetInt(props, RESET, reset, lib.maReplace)
+        for name, value in ours.items():
+            if value is not None:
+                host.api.mapSetInt(props, name, value, lib.maReplace)
         return frame
 
     def _tell_guess(self, host: Host) -> None:
