@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -58,13 +58,10 @@ def transcode(
     Raises:
         EncodeError: a command failed; the message holds the end of what it said.
     """
-    with _running(vspipe, stdin=subprocess.DEVNULL) as source:
+    said = deque[str](maxlen=MESSAGE_LINES)
+    with _running_vspipe(vspipe) as source:
         assert source.stdout is not None
-        assert source.stderr is not None
-        said = deque[str](maxlen=MESSAGE_LINES)
-        clip = _await_clip(source.stderr, said)
-        if clip is None:
-            raise EncodeError(_message("vspipe", source.wait(), said))
+        clip = _await_clip(source, said)
         start = time.monotonic()
         with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source, said):
             source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
@@ -74,6 +71,16 @@ def transcode(
             if sink.returncode != 0:
                 raise EncodeError(_message("ffmpeg", sink.returncode, complaints))
         return clip, frames, time.monotonic() - start
+
+
+def describe(vspipe: Sequence[str]) -> Clip:
+    """What a command that runs piped.py says of its clip, without a frame encoded.
+
+    Raises:
+        EncodeError: as transcode.
+    """
+    with _running_vspipe([*vspipe, "--info"]) as source:
+        return _await_clip(source, deque[str](maxlen=MESSAGE_LINES))
 
 
 def run_ffmpeg(command: Sequence[str]) -> None:
@@ -86,6 +93,11 @@ def run_ffmpeg(command: Sequence[str]) -> None:
         _, complaints = _follow(process, lambda _: None)
         if process.returncode != 0:
             raise EncodeError(_message("ffmpeg", process.returncode, complaints))
+
+
+def _running_vspipe(command: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A vspipe that runs piped.py, which takes the end of its standard input for ours. Then ffmpeg ends as well."""
+    return _running(command, stdin=subprocess.PIPE)
 
 
 @contextmanager
@@ -119,14 +131,19 @@ def _collecting(process: subprocess.Popen[str], lines: deque[str]) -> Iterator[N
         reader.join()
 
 
-def _await_clip(stderr: IO[str], said: deque[str]) -> Clip | None:
-    """The clip that piped.py reports; None when vspipe ended without a report."""
-    for line in stderr:
+def _await_clip(vspipe: subprocess.Popen[str], said: deque[str]) -> Clip:
+    """The clip that piped.py reports.
+
+    Raises:
+        EncodeError: vspipe ended without a report.
+    """
+    assert vspipe.stderr is not None
+    for line in vspipe.stderr:
         clip = Clip.from_line(line)
         if clip is not None:
             return clip
         said.append(line)
-    return None
+    raise EncodeError(_message("vspipe", vspipe.wait(), said))
 
 
 def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) -> tuple[int, deque[str]]:
