@@ -72,7 +72,15 @@ def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: i
     grid = Grid(frames=frames, chunk=chunk, warmup=warmup, leadin=leadin)
     runtime = Runtime.choose(options)
     return Engine(
-        Network(model=cast(RecurrentModel, Toy()), runtime=runtime, grid=grid, size=SIZE, stack=None, options=options)
+        Network(
+            model=cast(RecurrentModel, Toy()),
+            runtime=runtime,
+            grid=grid,
+            size=SIZE,
+            stack=None,
+            options=options,
+            numerics="toy",
+        )
     )
 
 

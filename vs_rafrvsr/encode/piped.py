@@ -81,7 +81,9 @@ def noting_durations(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.Video
 
 def plain(props: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that JSON can hold: numbers, text and lists of them."""
-    lists = {name: list(value) for name, value in props.items() if isinstance(value, Sequence) and not isinstance(value, str)}
+    lists = {
+        name: list(value) for name, value in props.items() if isinstance(value, Sequence) and not isinstance(value, str)
+    }
     return {
         name: lists.get(name, value)
         for name, value in props.items()

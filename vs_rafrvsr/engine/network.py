@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import nn
 
+from vs_rafrvsr import weights
 from vs_rafrvsr.engine import tiles
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
@@ -33,6 +34,8 @@ class Network:
     stack: Stack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
+    numerics: str
+    """What the bits of a frame depend on besides the arguments and the kind of device: weights, precision, tiles."""
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
@@ -44,17 +47,26 @@ def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
     runtime = Runtime.choose(options)
     model = runtime.run(_shared_model, options, runtime)
     _check_size(model, size, runtime)
+    stack = _stack(model, options, size, runtime)
     return Network(
         model=model,
         runtime=runtime,
         grid=Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin),
         size=size,
-        stack=_stack(model, options, size, runtime),
+        stack=stack,
         options=options,
+        numerics=_numerics(options, runtime, stack),
     )
 
 
-def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> Stack | None:
+def _numerics(options: Options, runtime: Runtime, stack: tiles.TiledStack | None) -> str:
+    digest = weights.read_digest(registry.weights_file(options.model, options.weights))
+    precision = "fp16" if runtime.dtype == torch.float16 else "fp32"
+    tiling = "whole frames" if stack is None else "tiles of {}x{}".format(*stack.tile)
+    return f"{options.model} {digest[:12]}, {precision}, {tiling}"
+
+
+def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:
     """The convolution stack in the user's tiles, or in those that memory asks for; None when one covers the frame."""
     chosen = tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
     width, height = (side or default for side, default in zip(options.tile, chosen, strict=True))

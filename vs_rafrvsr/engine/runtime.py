@@ -47,6 +47,12 @@ class Runtime:
 
         return int(psutil.virtual_memory().total)
 
+    def name(self) -> str:
+        """The kind of device: between two that have the same name, results agree bit for bit."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"CPU, {torch.backends.cpu.get_cpu_capability()}"
+
     def run[R](self, work: Callable[..., R], *args: object) -> R:
         """Call `work(*args)` on the device's own thread, and wait for what it returns or raises."""
 

@@ -87,6 +87,11 @@ type Features = Any
 type Stack = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+def weights_file(name: str, file: str | None) -> Path:
+    """The user's weights, or those of the model's row."""
+    return Path(file) if file is not None else MODELS[name].path
+
+
 def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
     """A model with its weights, fp32, on the CPU, in evaluation mode.
 
@@ -103,7 +108,7 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
 
     if name not in MODELS:
         raise OptionError(f"model={name!r} is unknown; use one of {', '.join(map(repr, MODELS))}")
-    path = Path(file) if file is not None else MODELS[name].path
+    path = weights_file(name, file)
     header, tensors = weights.load(path)
     if header.architecture not in ARCHITECTURES:
         raise WeightsError(f"weights file {path} is for {header.architecture!r}, which this version does not know")

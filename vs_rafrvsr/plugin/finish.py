@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from vs_rafrvsr.engine.engine import Engine
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import RESET, refuse_interlaced
+
+CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
+"""Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
 
 UNSPECIFIED = 2
 """ITU-T H.273: `_Matrix`, `_Transfer` or `_Primaries` that says nothing."""
@@ -38,6 +41,7 @@ class Finish:
         host: Host,
     ) -> None:
         self.clip, self.recurrence, self.guessed, self.engine = clip, recurrence, matrix, engine
+        self.device = engine.runtime.name()
         self.format_id = host.format_id(output.format)
         self.family = output.format.colorFamily
         self.subsampled = bool(output.format.subSamplingW or output.format.subSamplingH)
@@ -116,7 +120,14 @@ class Finish:
             host.api.mapSetInt(props, b"_Matrix", self.guessed, lib.maReplace)
         if reset is not None:
             host.api.mapSetInt(props, RESET, reset, lib.maReplace)
+        self._say_origin(props, host)
         return frame
+
+    def _say_origin(self, props: Map, host: Host) -> None:
+        network = self.engine.network
+        host.api.mapSetInt(props, CHUNK, network.grid.chunk, lib.maAppend)
+        for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
+            host.api.mapSetData(props, key, text.encode(), -1, lib.dtUtf8, lib.maAppend)
 
 
 def _said(value: int | None) -> int | None:

@@ -51,6 +51,16 @@ def read_header(path: Path) -> Header:
         return _parse(path, file.read(MAX_HEADER + 8))[0]
 
 
+def read_digest(path: Path) -> str:
+    """The checksum that a file carries, unverified: its identity.
+
+    Raises:
+        WeightsError: as read_header.
+    """
+    with _open(path) as file:
+        return _parse(path, file.read(MAX_HEADER + 8))[2]
+
+
 def load(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """Header and tensors (as stored, on the CPU) of a verified file.
 
