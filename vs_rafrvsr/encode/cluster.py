@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections import deque
@@ -43,9 +44,9 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
         message = "a split encode needs Ray, which is not installed: pip install 'vapoursynth-rafrvsr[ray]'"
         raise EncodeError(message) from None
     cpus = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
-    here = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}
+    here: dict[str, Any] = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}
     try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **here)
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EncodeError(f"Ray at {address or 'this machine'} cannot be used: {error}") from error
     try:
@@ -55,7 +56,7 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
 
 
 def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)
-    most = max(node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"])
+    most = max(float(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
     if wanted is None:
         return min(1.0, most)
     if not 0 <= wanted <= min(1.0, most):

@@ -79,6 +79,7 @@ def _make_missing(folder: WorkFolder, connection: Cluster, progress: Show) -> in
         progress(Progress(total - todo + done, total, done / (time.monotonic() - begin)), workers)
 
     try:
+        report(0, {})
         connection.make(folder, missing, report)
     except EncodeError as error:
         raise EncodeError(

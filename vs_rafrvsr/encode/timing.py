@@ -44,24 +44,26 @@ def is_constant(times: Sequence[Fraction], rate: Fraction) -> bool:
 def retime(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
     """Copy the video of files, one behind the other, frame n of the whole moved to times[n] seconds.
 
-    Nothing is encoded again. Each file runs at a constant rate. Decoding times move through the same increasing map as
-    presentation times, so packets keep their order.
+    Nothing is encoded again. Each file runs at a constant rate.
 
     Raises:
         EncodeError: a file cannot be read, the other one not written, or the files do not fit together.
     """
     try:
-        _copy(paths, out, times, rate)
+        copied = _copy(paths, out, times, rate)
     except av.error.FFmpegError as error:
         raise EncodeError(f"giving {out.name} its timestamps failed: {error}") from error
+    if copied != len(times):
+        raise EncodeError(f"{paths[0].parent} holds {copied} of {len(times)} frames; delete it to begin anew")
 
 
-def _copy(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
+def _copy(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> int:
+    """See retime; the number of frames."""
+    done = 0
     with av.open(str(paths[0])) as first, av.open(str(out), "w") as target:
         video = first.streams.video[0]
         copy = target.add_stream_from_template(video, opaque=True)
         copy.time_base = video.time_base
-        done = 0
         for path in paths:
             with av.open(str(path)) as source:
                 _check_same_codec(source.streams.video[0], video, path)
@@ -69,6 +71,7 @@ def _copy(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fra
                     packet.stream = copy
                     target.mux(packet)
                     done += 1
+    return done
 
 
 def _check_same_codec(stream: VideoStream, first: VideoStream, path: Path) -> None:
@@ -84,30 +87,19 @@ def _moved(
     source: InputContainer, offset: int, times: Sequence[Fraction], rate: Fraction
 ) -> Iterator[av.Packet[VideoStream]]:
     """The video packets of a file whose first frame is frame `offset` of the whole."""
+    stream = source.streams.video[0]
+    packets = (packet for packet in source.demux(stream) if packet.pts is not None)  # an empty one ends the stream
     first: int | None = None
-    for packet in source.demux(source.streams.video[0]):
-        if packet.pts is None:  # the empty packet that ends the stream
-            continue
+    for position, packet in enumerate(packets):
+        assert packet.pts is not None
+        base = packet.time_base
         first = packet.pts if first is None else first
-        _move(packet, first, offset, times, rate)
+        n = offset + round((packet.pts - first) * base * rate)
+        # Not from the packet: Matroska stores no decoding times, and what is guessed for them breaks off at each file.
+        decoded = offset + position - stream.codec_context.reorder_depth
+        packet.pts, packet.dts = (round(_time(m, times, rate) / base) for m in (n, decoded))
+        packet.duration = round(_time(n + 1, times, rate) / base) - packet.pts
         yield packet
-
-
-def _move(packet: av.Packet[VideoStream], first: int, offset: int, times: Sequence[Fraction], rate: Fraction) -> None:
-    base = packet.time_base
-    assert packet.pts is not None
-
-    def index(stamp: int) -> int:
-        return offset + round((stamp - first) * base * rate)
-
-    def moved(n: int) -> int:
-        return round(_time(n, times, rate) / base)
-
-    n = index(packet.pts)
-    packet.pts = moved(n)
-    packet.duration = moved(n + 1) - packet.pts
-    if packet.dts is not None:
-        packet.dts = moved(index(packet.dts))
 
 
 def _time(n: int, times: Sequence[Fraction], rate: Fraction) -> Fraction:
