@@ -11,7 +11,7 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.process import run_ffmpeg
 from vs_rafrvsr.encode.render import Job, Progress, check_files, partial, quiet_ffmpeg, render
 from vs_rafrvsr.encode.source import source_options, video_delay
-from vs_rafrvsr.encode.timing import is_constant, retime, starts
+from vs_rafrvsr.encode.timing import aspect_options, is_constant, retime, starts
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "encode"]
@@ -84,7 +84,7 @@ def _retime(path: Path, times: Sequence[Fraction], rate: Fraction) -> None:
     try:
         retime([path], video, times, rate)
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
-        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy"]
+        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy", *aspect_options(path)]
         run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, str(whole)])
         whole.replace(path)
     finally:

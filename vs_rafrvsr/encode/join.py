@@ -9,7 +9,7 @@ from pathlib import Path
 from vs_rafrvsr.encode.process import run_ffmpeg
 from vs_rafrvsr.encode.render import quiet_ffmpeg
 from vs_rafrvsr.encode.source import source_options
-from vs_rafrvsr.encode.timing import retime
+from vs_rafrvsr.encode.timing import aspect_options, retime
 
 FILTERS = ("-vf", "-filter:v", "-filter:v:0")
 
@@ -38,7 +38,7 @@ def join(
     """
     video = out.with_name(f"{out.stem}.video{out.suffix}")
     streams = ["-map", "0:v:0"] if source is None else source_options(source, out)
-    options = [*streams, *_without_filters(ffmpeg_options), "-c:v", "copy"]
+    options = [*streams, *aspect_options(pieces[0]), *_without_filters(ffmpeg_options), "-c:v", "copy"]
     try:
         retime(pieces, video, times, rate)
         run_ffmpeg([*quiet_ffmpeg(), "-itsoffset", f"{float(delay):.6f}", "-i", str(video), *options, str(out)])

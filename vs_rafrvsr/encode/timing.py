@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import accumulate
@@ -39,6 +40,14 @@ def starts(durations: Sequence[Fraction], rate: Fraction) -> list[Fraction]:
 def is_constant(times: Sequence[Fraction], rate: Fraction) -> bool:
     """Does every frame start exactly where a constant rate (frames per second) puts it, from 0 on?"""
     return all(time == index / rate for index, time in enumerate(times))
+
+
+def aspect_options(path: Path) -> list[str]:
+    """ffmpeg's option by which the copy of a retimed video is shown in the shape of this file's: PyAV leaves it out."""
+    with av.open(str(path)) as source:
+        video = source.streams.video[0]
+        pixel = video.sample_aspect_ratio
+        return ["-aspect", f"{pixel.numerator * video.width}:{pixel.denominator * video.height}"] if pixel else []
 
 
 def retime(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
@@ -97,9 +106,14 @@ def _moved(
         n = offset + round((packet.pts - first) * base * rate)
         # Not from the packet: Matroska stores no decoding times, and what is guessed for them breaks off at each file.
         decoded = offset + position - stream.codec_context.reorder_depth
-        packet.pts, packet.dts = (round(_time(m, times, rate) / base) for m in (n, decoded))
-        packet.duration = round(_time(n + 1, times, rate) / base) - packet.pts
+        packet.pts, packet.dts, end = (_nearest(_time(m, times, rate) / base) for m in (n, decoded, n + 1))
+        packet.duration = end - packet.pts
         yield packet
+
+
+def _nearest(ticks: Fraction) -> int:
+    """Halves go up, as in ffmpeg."""
+    return math.floor(ticks + Fraction(1, 2))
 
 
 def _time(n: int, times: Sequence[Fraction], rate: Fraction) -> Fraction:
