@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
         raise EncodeError(message) from None
     cpus = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
     here: dict[str, Any] = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}
+    _check_answers(address)
     try:
         ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -53,6 +55,16 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
         yield Cluster(ray, workers, {"num_cpus": cpus, "num_gpus": _gpus(ray, gpus_per_worker)})
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise EncodeError(f"Ray at {address} cannot be used: {error}; `ray start --head` shows an address") from error
 
 
 def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)

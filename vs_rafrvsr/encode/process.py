@@ -68,8 +68,7 @@ def transcode(
             frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
             if source.wait() not in (0, *PIPE_CLOSED):
                 raise EncodeError(_message("vspipe", source.returncode, said))
-            if sink.returncode != 0:
-                raise EncodeError(_message("ffmpeg", sink.returncode, complaints))
+            _check_ffmpeg(sink.returncode, complaints)
         return clip, frames, time.monotonic() - start
 
 
@@ -91,8 +90,7 @@ def run_ffmpeg(command: Sequence[str]) -> None:
     """
     with _running(command, stdin=subprocess.DEVNULL) as process:
         _, complaints = _follow(process, lambda _: None)
-        if process.returncode != 0:
-            raise EncodeError(_message("ffmpeg", process.returncode, complaints))
+        _check_ffmpeg(process.returncode, complaints)
 
 
 def _running_vspipe(command: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -159,6 +157,12 @@ def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) ->
                 on_frames(frames)
         process.wait()
     return frames, complaints
+
+
+def _check_ffmpeg(status: int, complaints: deque[str]) -> None:
+    """Its status alone will not do: ffmpeg 5 ends with 0 when the disk is full only at the file's last bytes."""
+    if status != 0 or any("Error writing trailer" in line for line in complaints):
+        raise EncodeError(_message("ffmpeg", status, complaints))
 
 
 def _message(name: str, status: int, said: deque[str]) -> str:
