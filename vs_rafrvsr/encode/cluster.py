@@ -64,7 +64,9 @@ def _check_answers(address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=10).close()
         except OSError as error:
-            raise EncodeError(f"Ray at {address} cannot be used: {error}; `ray start --head` shows an address") from error
+            raise EncodeError(
+                f"Ray at {address} cannot be used: {error}; `ray start --head` shows an address"
+            ) from error
 
 
 def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)
