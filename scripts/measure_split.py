@@ -1,8 +1,8 @@
 """What splitting an encode costs on this machine, and from it an estimate for many GPUs.
 
-    python scripts/measure_split.py pieces   [--frames 960] [--lengths 240,480,960]   pieces of each length, one at a time
-    python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]        workers that share one GPU
-    python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.001]       the model of README, a 2-hour film
+    python scripts/measure_split.py pieces   [--frames 960] [--lengths 240,480,960]    pieces, one at a time
+    python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]         workers that share one GPU
+    python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.0001]      the model of README, a 2-hour film
 
 Common: --size 480x270 (of the input), --chunk 240, --codec libx264. Each prints one JSON object; --json FILE adds it to
 that file under the command's name. The clip is a moving texture, made in the script; it is upscaled on the device that
@@ -19,8 +19,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.parallel import encode_split
@@ -55,16 +53,18 @@ def job(folder: Path, arguments: argparse.Namespace) -> Job:
 
 
 def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds that pieces of several lengths take, one at a time, and the line through them."""
+    """Seconds that pieces of several lengths take, one at a time, and what of it is the start."""
     with tempfile.TemporaryDirectory() as name:
         given, rows = job(Path(name), arguments), []
         for length in numbers(arguments.lengths):
             begin = time.monotonic()
             done = render(given, Path(name) / "piece.mkv", frames=range(length))
-            rows.append({"frames": length, "seconds": time.monotonic() - begin, "without start": done.seconds})
-    slope, start = np.polyfit([row["frames"] for row in rows], [row["seconds"] for row in rows], 1)
-    shares = {row["frames"]: round(start / row["seconds"], 3) for row in rows}
-    return {"pieces": rows, "start": float(start), "rate": 1 / float(slope), "start's share": shares}
+            seconds = time.monotonic() - begin
+            start = seconds - done.seconds
+            rows.append(
+                {"frames": length, "start": start, "fps": length / done.seconds, "start's share": start / seconds}
+            )
+    return {"pieces": rows}
 
 
 def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40.0, help="frames per second of one worker, once started")
     parser.add_argument("--start", type=float, default=8.0, help="seconds from a piece's beginning to its first frame")
     parser.add_argument("--ray", type=float, default=10.0, help="seconds until the first piece begins")
-    parser.add_argument("--join", type=float, default=0.001, help="seconds a frame takes to be joined")
+    parser.add_argument("--join", type=float, default=0.0001, help="seconds a frame takes to be joined")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     measure = {"pieces": measure_pieces, "workers": measure_workers, "estimate": estimate}[arguments.what]

@@ -27,13 +27,13 @@ def test_pieces_make_up_the_clip_and_begin_on_the_grid(frames: int, chunk: int, 
 @given(FRAMES, CHUNK, WORKERS)
 def test_pieces_are_neither_too_many_nor_too_long(frames: int, chunk: int, workers: int) -> None:
     pieces = plan(frames, chunk, workers)
-    assert len(pieces) <= max(workers * PIECES_PER_WORKER, math.ceil(frames / LONGEST))
+    assert len(pieces) <= workers * max(PIECES_PER_WORKER, math.ceil(frames / (workers * LONGEST)))
     assert max(map(len, pieces)) < LONGEST + chunk
 
 
 def test_every_worker_has_work_where_the_grid_allows() -> None:
-    assert len(plan(2 * 60 * 60 * 24, 240, 8)) == 36
-    assert len(plan(10_000, 240, 8)) == 21
+    assert len(plan(2 * 60 * 60 * 24, 240, 8)) == 40
+    assert len(plan(10_000, 240, 8)) == 14
     assert plan(700, 240, 8) == [range(240), range(240, 480), range(480, 700)]
     assert plan(1, 240, 8) == [range(1)]
 

@@ -13,8 +13,8 @@ from typing import Any
 CHUNK = "_RafrvsrChunk"
 """The frame property that holds the chunk of every Upscale that a frame went through."""
 
-PIECES_PER_WORKER = 4
-"""So that workers of unlike speed end together, to a quarter of their work. Each piece costs a start, see README."""
+PIECES_PER_WORKER = 2
+"""At least, so that fast workers can help slow ones. Each piece costs a start, see README."""
 
 LONGEST = 4800
 """Frames of a piece at most, or one chunk: what is lost when a worker dies. README has the cost of shorter ones."""
@@ -31,6 +31,6 @@ def plan(frames: int, chunk: int, workers: int) -> list[range]:
 
     Requires frames, chunk and workers >= 1.
     """
-    wanted = min(LONGEST, math.ceil(frames / (workers * PIECES_PER_WORKER)))
-    length = math.ceil(wanted / chunk) * chunk
+    rounds = max(PIECES_PER_WORKER, math.ceil(frames / (workers * LONGEST)))
+    length = math.ceil(frames / (workers * rounds) / chunk) * chunk
     return [range(start, min(start + length, frames)) for start in range(0, frames, length)]
