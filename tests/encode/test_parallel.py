@@ -94,7 +94,7 @@ def two_nodes() -> Iterator[Any]:
     memory = {"object_store_memory": 100 << 20}
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": soon, **memory}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
+    nodes: Any = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         nodes.add_node(num_cpus=1, **memory)
     nodes.wait_for_nodes()

@@ -19,7 +19,6 @@ from vs_rafrvsr.errors import EncodeError
 
 ATTEMPTS = 3
 OBJECT_STORE = 100 << 20  # bytes; frames go through files, and Ray would take a third of the memory
-GRACE = 10.0  # seconds that workers have for cleaning up when the encode stops
 
 type Reports = Mapping[str, Progress]
 """What is being made: worker and frames, and how far it is."""
@@ -27,7 +26,7 @@ type Reports = Mapping[str, Progress]
 
 @contextmanager
 def cluster(workers: int, gpus_per_worker: float | None, address: str | None) -> Iterator[Cluster]:
-    """Ray's workers, to the end of the block.
+    """Ray's workers, to the end of the block, which also ends what they are doing.
 
     Args:
         workers: pieces that are made at once.
@@ -113,22 +112,16 @@ class Cluster:
         """
         board = self._board()
         task, waiting, running, finished = self._task(_make), deque(pieces), dict[Any, range](), 0
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.workers:
-                    frames = waiting.popleft()
-                    running[task.remote(folder, frames, board)] = frames
-                for ref in self.ray.wait(list(running), timeout=0.5)[0]:
-                    frames = running[ref]
-                    self._result(ref, f"frames {frames.start} to {frames.stop - 1}")
-                    del running[ref]
-                    board.forget.remote(frames)
-                    finished += len(frames)
-                report(finished, self.ray.get(board.read.remote()))
-        finally:
-            for ref in running:
-                self.ray.cancel(ref)
-            self.ray.wait([*running, self.ray.put(None)], num_returns=len(running) + 1, timeout=GRACE)
+        while waiting or running:
+            while waiting and len(running) < self.workers:
+                frames = waiting.popleft()
+                running[task.remote(folder, frames, board)] = frames
+            for ref in self.ray.wait(list(running), timeout=0.5)[0]:
+                frames = running.pop(ref)
+                self._result(ref, f"frames {frames.start} to {frames.stop - 1}")
+                board.forget.remote(frames)
+                finished += len(frames)
+            report(finished, self.ray.get(board.read.remote()))
 
     def _task(self, function: Callable[..., object]) -> Any:  # noqa: ANN401  (Ray's)
         """SPREAD, or Ray would fill the first node before it uses the next."""
