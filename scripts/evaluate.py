@@ -19,25 +19,25 @@ from typing import Any
 import numpy as np
 import torch
 import vapoursynth as vs
-from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.errors import RafrvsrError
-from vs_rafrvsr.metrics.fidelity import Frames, psnr_rgb, psnr_y, ssim_y
+from vs_rafrvsr.metrics.clips import play, to_clip
+from vs_rafrvsr.metrics.fidelity import Frames, flat_noise, psnr_rgb, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
 from vs_rafrvsr.metrics.tof import tof
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training import data
+from vs_rafrvsr.training.codec import Codec, compress
 from vs_rafrvsr.training.degrade import PHASE, degrade
 
 core = vs.core
 CENTRED = PHASE["bi"]
 ALEXNET, HEADS = "alexnet_torchvision_features.safetensors", "lpips_v0.1_alex.safetensors"
-DIGITS = {"PSNR-Y": 3, "PSNR-RGB": 3, "SSIM-Y": 4, "LPIPS": 4, "tOF": 4, "tLP100": 3}
+DIGITS = {"PSNR-Y": 3, "PSNR-RGB": 3, "SSIM-Y": 4, "LPIPS": 4, "tOF": 4, "tLP100": 3, "flat noise": 3}
 
 type Scores = dict[str, float]
 type Upscaler = Callable[[vs.VideoNode], vs.VideoNode]
@@ -54,11 +54,12 @@ def main() -> None:
     reading = data.read_folders(args.truth, shortest=1, lr_root=args.lr)
     print(reading.summary())
     truth = {source.name: np.ascontiguousarray(source.hr.transpose(0, 2, 3, 1)) for source in reading.sources}
-    lr = {s.name: small(s.hr, protocol) if s.lr is None else s.lr.transpose(0, 2, 3, 1) for s in reading.sources}
+    lr = {s.name: damaged(small(s, protocol), s.name, args.noise, args.crf) for s in reading.sources}
     setting = {
         "protocol": dataclasses.asdict(protocol),
         "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
         "lr": {"made": "by the protocol" if args.lr is None else "given", "sha256": fingerprint(lr)},
+        "damage": {"noise": args.noise, "H.264 crf": args.crf},
         "leadin": args.leadin,
     }
     result = opened(args.json, setting)
@@ -66,7 +67,7 @@ def main() -> None:
     for model in args.models:
         upscale = upscaler(model, protocol, args)
         clips = {
-            name: score(protocol, frames, play(upscale(to_clip(lr[name])), f"{model} {name}"), judge)
+            name: score(protocol, frames, np.stack(list(play(upscale(to_clip(lr[name])), f"{model} {name}"))), judge)
             for name, frames in truth.items()
         }
         result["models"][Path(model).stem] = {"clips": clips, "mean": mean(list(clips.values()))}
@@ -83,6 +84,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--lr", type=Path, help="LR frames in the same layout")
     parser.add_argument("--protocol", choices=PROTOCOLS, required=True)
     parser.add_argument("--features", type=Path, help=f"folder with {ALEXNET} and {HEADS}: LPIPS and tLP100 too")
+    parser.add_argument("--noise", type=float, default=0.0, help="sigma of noise on the LR frames, of 255")
+    parser.add_argument("--crf", type=int, help="the LR frames go through H.264 at this crf")
     parser.add_argument("--leadin", type=int, default=None, help="the plugin's argument; 0 is strictly causal")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, required=True)
@@ -107,9 +110,18 @@ def opened(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
-def small(hr: NDArray[np.uint8], protocol: Protocol) -> Frames:
-    """LR frames (N, h, w, 3) from truth (N, 3, H, W)."""
-    return degrade(torch.from_numpy(hr), protocol.degradation).numpy().transpose(0, 2, 3, 1)
+def small(source: data.Source, protocol: Protocol) -> Frames:
+    """The clip's own LR frames (N, h, w, 3), or the protocol's."""
+    lr = degrade(torch.from_numpy(source.hr), protocol.degradation).numpy() if source.lr is None else source.lr
+    return np.ascontiguousarray(lr.transpose(0, 2, 3, 1))
+
+
+def damaged(lr: Frames, name: str, noise: float, crf: int | None) -> Frames:
+    """LR frames with Gaussian noise of that sigma in 8-bit steps, then through x264; the same every time."""
+    if noise:
+        rng = np.random.default_rng(list(name.encode()))
+        lr = (lr + rng.normal(0, noise, lr.shape)).round().clip(0, 255).astype(np.uint8)
+    return lr if crf is None else compress(lr, Codec(name="libx264", crf=crf))
 
 
 def upscaler(model: str, protocol: Protocol, args: argparse.Namespace) -> Upscaler:
@@ -155,17 +167,19 @@ def score(protocol: Protocol, truth: Frames, output: Frames, judge: Lpips | None
         "PSNR-Y": psnr_y(counted, found),
         "SSIM-Y": ssim_y(counted, found),
         "PSNR-RGB": psnr_rgb(counted, found),
+        "flat noise": flat_noise(counted, found),
     }
     if judge is not None:
         curves["LPIPS"], curves["tLP100"] = lpips_and_tlp(judge, counted, found)
     if len(counted) > 1:
         curves["tOF"] = tof(counted, found)
-    return {name: float(curve.mean()) for name, curve in curves.items() if len(curve)}
+    return {name: float(np.nanmean(curve)) for name, curve in curves.items() if np.isfinite(curve).any()}
 
 
 def mean(clips: list[Scores]) -> Scores:
-    """Of the clips."""
-    return {name: float(np.mean([clip[name] for clip in clips])) for name in clips[0]}
+    """Of the clips that have the figure."""
+    names = dict.fromkeys(name for clip in clips for name in clip)
+    return {name: float(np.mean([clip[name] for clip in clips if name in clip])) for name in names}
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -177,26 +191,6 @@ def table(result: dict[str, Any]) -> Table:
     for model, found in models.items():
         listing.add_row(model, *(f"{found['mean'][n]:.{DIGITS[n]}f}" if n in found["mean"] else "-" for n in names))
     return listing
-
-
-def to_clip(frames: Frames) -> vs.VideoNode:
-    """An RGB24 clip of (N, h, w, 3)."""
-    count, height, width, _ = frames.shape
-    blank = core.std.BlankClip(format=vs.RGB24, width=width, height=height, length=count, keep=True)
-
-    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        out = f.copy()
-        for p in range(3):
-            np.copyto(np.asarray(out[p]), frames[n, :, :, p])
-        return out
-
-    return core.std.ModifyFrame(blank, blank, fill)
-
-
-def play(clip: vs.VideoNode, title: str) -> Frames:
-    """All frames of an RGB24 clip, (N, H, W, 3)."""
-    frames = track(clip.frames(close=True), title, clip.num_frames, transient=True)
-    return np.stack([np.stack([np.asarray(frame[p]) for p in range(3)], -1) for frame in frames])
 
 
 def fingerprint(clips: dict[str, Frames]) -> str:

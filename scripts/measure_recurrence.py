@@ -17,15 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import vapoursynth as vs
-from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from vs_rafrvsr.metrics.clips import play, to_clip
+from vs_rafrvsr.metrics.fidelity import Curve, Frames, luma, psnr_y, ssim_y
 from vs_rafrvsr.training.degrade import degrade
-
-type Frames = NDArray[np.uint8]
-"""(N, H, W, 3), RGB."""
 
 core = vs.core
 NAMES = ("calendar", "city", "foliage", "walk")
@@ -47,46 +43,6 @@ def shrink(truth: Frames) -> Frames:
     return degrade(tensor, "bi").numpy().transpose(0, 2, 3, 1)
 
 
-def to_clip(frames: Frames) -> vs.VideoNode:
-    """An RGB24 clip of the frames."""
-    count, height, width, _ = frames.shape
-    blank = core.std.BlankClip(format=vs.RGB24, width=width, height=height, length=count, keep=True)
-
-    def fill(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        out = f.copy()
-        for p in range(3):
-            np.copyto(np.asarray(out[p]), frames[n, :, :, p])
-        return out
-
-    return core.std.ModifyFrame(blank, blank, fill)
-
-
-def play(clip: vs.VideoNode, name: str) -> Iterator[Frames]:
-    """The frames of an RGB24 clip, (H, W, 3) each."""
-    for frame in track(clip.frames(close=True), name, clip.num_frames, transient=True):
-        yield np.stack([np.asarray(frame[p]) for p in range(3)], -1)
-
-
-def luma(rgb: Frames) -> NDArray[np.float64]:
-    """Y of BT.601 in studio range, unrounded."""
-    y: NDArray[np.float64] = rgb.astype(np.float64) / 255 @ np.array([65.481, 128.553, 24.966]) + 16
-    return y
-
-
-def psnr(truth: Frames, found: Frames) -> float:
-    """On Y."""
-    return float(peak_signal_noise_ratio(luma(truth), luma(found), data_range=255))
-
-
-def ssim(truth: Frames, found: Frames) -> float:
-    """On Y, Gaussian 11x11 window of sigma 1.5, valid region."""
-    return float(
-        structural_similarity(
-            luma(truth), luma(found), data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-    )
-
-
 def bicubic(clip: vs.VideoNode) -> vs.VideoNode:
     """The resizer's own x4, the kernel of MATLAB's imresize."""
     return core.resize.Bicubic(
@@ -106,12 +62,9 @@ def measure_vid4(truths: dict[str, Frames], device: str) -> dict[str, object]:
         }
         row: dict[str, dict[str, object]] = {}
         for way, out in ways.items():
-            pairs = list(zip(truth, play(out, f"{name} {way}"), strict=True))
-            row[way] = {
-                "psnr": float(np.mean([psnr(t, f) for t, f in pairs])),
-                "ssim": float(np.mean([ssim(t, f) for t, f in pairs])),
-            }
-        row["default"]["shift"] = best_shift(truth[len(truth) // 2], pairs[len(truth) // 2][1])
+            found = np.stack(list(play(out, f"{name} {way}")))
+            row[way] = {"psnr": float(psnr_y(truth, found).mean()), "ssim": float(ssim_y(truth, found).mean())}
+        row["default"]["shift"] = best_shift(truth[len(truth) // 2], found[len(truth) // 2])
         table[name] = row
     return table
 
@@ -135,25 +88,27 @@ def measure_leadin(truths: dict[str, Frames], device: str) -> dict[str, list[flo
         curves = []
         for name, truth in truths.items():
             out = core.rafrvsr.Upscale(to_clip(shrink(truth)), leadin=leadin, device=device)[:9]
-            curves.append([psnr(t, f) for t, f in zip(truth, play(out, f"{name} leadin={leadin}"), strict=False)])
+            curves.append(psnr_y(truth[:9], np.stack(list(play(out, f"{name} leadin={leadin}")))))
         table[str(leadin)] = [float(v) for v in np.mean(curves, 0)]
     return table
 
 
 def measure_warmup(truths: dict[str, Frames], chunk: int, device: str) -> dict[str, dict[str, float]]:
     """Loss in dB against never restarting, over the frames of all clips, by warm-up, for a grid of `chunk` frames."""
-    free = {
-        name: [psnr(t, f) for t, f in zip(truth, play(upscale_grid(truth, NEVER, 0, device), name), strict=True)]
-        for name, truth in truths.items()
-    }
+    free = {name: curve(truth, play(upscale_grid(truth, NEVER, 0, device), name)) for name, truth in truths.items()}
     table = {}
     for warmup in (w for w in WARMUPS if w < chunk):
-        losses = []
+        losses: list[float] = []
         for name, truth in truths.items():
             out = play(upscale_grid(truth, chunk, warmup, device), f"{name} warmup={warmup}")
-            losses += [before - psnr(t, f) for before, t, f in zip(free[name], truth, out, strict=True)]
+            losses += (free[name] - curve(truth, out)).tolist()
         table[str(warmup)] = {"mean": float(np.mean(losses)), "worst": max(losses), "waste": warmup / chunk}
     return table
+
+
+def curve(truth: Frames, output: Iterator[Frames]) -> Curve:
+    """PSNR-Y by frame, of a clip too long to hold twice."""
+    return np.array([psnr_y(t[None], o[None])[0] for t, o in zip(truth, output, strict=True)])
 
 
 def upscale_grid(truth: Frames, chunk: int, warmup: int, device: str) -> vs.VideoNode:
@@ -180,18 +135,24 @@ def main() -> None:
     arguments = parser.parse_args()
     device = arguments.device
     cuda = device != "cpu" and torch.cuda.is_available()
-    result: dict[str, object] = {"machine": torch.cuda.get_device_name() if cuda else "CPU"}
+    machine = torch.cuda.get_device_name() if cuda else "CPU"
+
+    def record(part: str, figures: object) -> None:
+        """Add a part to the file as soon as it is measured."""
+        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        known[part] = {"machine": machine, "figures": figures}
+        arguments.json.write_text(json.dumps(known, indent=1) + "\n")
+        print(json.dumps({part: known[part]}, indent=1), flush=True)
+
     if arguments.vid4:
         truths = {name: read_truth(arguments.vid4 / name) for name in NAMES}
-        result["vid4"] = measure_vid4(truths, device)
-        result["leadin"] = measure_leadin(truths, device)
-        result["warmup, Vid4, chunk 25"] = measure_warmup(truths, 25, device)
+        record("vid4", measure_vid4(truths, device))
+        record("leadin, Vid4, frames 0 to 8", measure_leadin(truths, device))
+        record("warmup, Vid4, chunk 25", measure_warmup(truths, 25, device))
     if arguments.clip:
         clip = {arguments.clip.stem: read_video(arguments.clip, arguments.clip_frames)}
-        key = f"warmup, {arguments.clip.name}, {len(clip[arguments.clip.stem])} frames, chunk {arguments.chunk}"
-        result[key] = measure_warmup(clip, arguments.chunk, device)
-    arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
+        part = f"warmup, {arguments.clip.name}, {len(clip[arguments.clip.stem])} frames, chunk {arguments.chunk}"
+        record(part, measure_warmup(clip, arguments.chunk, device))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vs_rafrvsr.training import recipe
 from vs_rafrvsr.training.loop import Trainer, make_net
-from vs_rafrvsr.training.prepare import Prepared, Shape, prepare
+from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe
 
 PROFILED = 3
@@ -42,7 +42,7 @@ def main() -> None:
     baseline, runs = recipe.read_table(args.table, rehearse=args.rehearse)
     device = torch.device(args.device)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
-    prepared = prepare(args.packs, baseline, make_net(baseline, device), device, None, shape)
+    prepared = prepare(Material.of_packs(args.packs, shape), baseline, make_net(baseline, device), device, None, shape)
     result: dict[str, Any] = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
         "runs": {},

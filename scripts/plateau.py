@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
-from vs_rafrvsr.training.prepare import Prepared, Shape, prepare
+from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe, change, read_table
 from vs_rafrvsr.training.validate import validate_bicubic
 
@@ -51,7 +51,7 @@ def main() -> None:
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     device = torch.device(args.device)
     flow_net = make_net(recipe, device)
-    prepared = prepare(args.packs, recipe, flow_net, device, args.cache, shape)
+    prepared = prepare(Material.of_packs(args.packs, shape), recipe, flow_net, device, args.cache, shape)
     counts = f"{len(prepared.train)} training, {len(prepared.real)} + {len(prepared.camera)} validation clips"
     print(f"[{time.monotonic() - started:6.1f}] prepared: {counts}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)

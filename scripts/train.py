@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.loop import Trainer, make_net
-from vs_rafrvsr.training.prepare import Shape, prepare
+from vs_rafrvsr.training.prepare import Material, Shape, prepare
 
 
 def main() -> None:
@@ -29,7 +29,9 @@ def main() -> None:
     started = time.monotonic()
     plan = recipe.load(args.recipe, args.overrides)
     device = torch.device(args.device)
-    prepared = prepare(args.packs, plan, make_net(plan, device), device, args.cache, Shape(args.limit, args.area))
+    shape = Shape(args.limit, args.area)
+    material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)
+    prepared = prepare(material, plan, make_net(plan, device), device, args.cache, shape)
     trainer = Trainer(plan, prepared, device, args.out)
     if args.resume:
         trainer.resume()
@@ -59,7 +61,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="folders with index.json and stills.json")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--packs", type=Path, nargs="+", help="folders with index.json and stills.json")
+    source.add_argument("--vimeo", type=Path, help="Vimeo-90K's folder, with sep_trainlist.txt")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, curves.csv and weights go here")
     parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")

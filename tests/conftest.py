@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    # Triton reads this when a kernel is defined: without a GPU our kernels run in its interpreter, on tiny frames.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 # Behind site-packages, so that `tests` is found and the source tree's `vs_rafrvsr` is not.
 sys.path.append(str(Path(__file__).parent.parent))
 

@@ -23,9 +23,14 @@ from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models.registry import RecurrentModel
 from vs_rafrvsr.options import Options
+from vs_rafrvsr.pixels.colour import Colour
+from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.formats import FORMATS
+from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
 
 SIZE = (4, 4)
+RGBS = FORMATS["RGBS"]
 
 
 class Features(NamedTuple):
@@ -64,7 +69,8 @@ def picture(n: int) -> np.ndarray:
 
 
 def source(n: int, cuts: frozenset[int]) -> SourceFrame:
-    return SourceFrame(planes=list(picture(n)), scene_change_prev=int(n in cuts), scene_change_next=None)
+    pixels = HostFrame(format=RGBS, planes=list(picture(n)), colour=Colour(matrix=1, full=True))
+    return SourceFrame(pixels=pixels, scene_change_prev=int(n in cuts), scene_change_next=None)
 
 
 def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int) -> Engine:
@@ -77,6 +83,7 @@ def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: i
             runtime=runtime,
             grid=grid,
             size=SIZE,
+            exchange=RgbExchange(runtime.device),
             stack=None,
             options=options,
             numerics="toy",
@@ -97,7 +104,7 @@ def fetch(core: Engine, n: int, cuts: frozenset[int], broken: frozenset[int] = f
             if failed:
                 return None
             core.feed(ticket, found, {m: source(m, cuts) for m in asked})
-        return found.wait().clone()
+        return torch.from_numpy(np.stack(RGBS.planes(found.wait(), (4 * SIZE[0], 4 * SIZE[1]))))
     finally:
         core.close(ticket)
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.metrics.pictures import blurred, picture
-from vs_rafrvsr.metrics.fidelity import luma, psnr_rgb, psnr_y, ssim_y
+from vs_rafrvsr.metrics.fidelity import flat_noise, luma, psnr_rgb, psnr_y, ssim_y
 
 
 def test_luma_is_matlab_s() -> None:
@@ -50,3 +50,16 @@ def test_ssim_is_the_paper_s() -> None:
     assert 0.3 < expected < 0.95
     assert ssim_y(truth, output)[0] == pytest.approx(expected, abs=1e-3)
     assert ssim_y(truth, truth)[0] == 1
+
+
+def test_flat_noise_sees_noise_where_the_truth_is_flat_and_nothing_of_what_detail_loses() -> None:
+    detail = picture(64, 64)[None]
+    truth = np.full((1, 64, 128, 3), 100, np.uint8)
+    truth[:, :, 64:] = detail
+    blurry = truth.copy()
+    blurry[:, :, 64:] = blurred(detail)
+    assert flat_noise(truth, blurry)[0] == pytest.approx(0, abs=1e-6)
+    noise = np.random.default_rng(0).normal(0, 5, (1, 64, 128, 1)).round()
+    noisy = (truth + noise).clip(0, 255).astype(np.uint8)
+    assert flat_noise(truth, noisy)[0] == pytest.approx(5 * 219 / 255, rel=0.05)
+    assert np.isnan(flat_noise(detail, detail)[0])

@@ -27,8 +27,12 @@ FORMATS = [
 ]
 
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
-def test_every_format_comes_back_x4_with_its_colours_and_properties(fmt: vs.VideoFormat) -> None:
+def test_every_format_comes_back_x4_with_its_colours_and_properties(fmt: vs.VideoFormat, device: str) -> None:
     """A flat frame of an ordinary colour must come back as it was; a wrong matrix, range or plane order shows."""
     integer = fmt.sample_type == vs.INTEGER
     top = (1 << fmt.bits_per_sample) - 1 if integer else 1.0
@@ -38,7 +42,7 @@ def test_every_format_comes_back_x4_with_its_colours_and_properties(fmt: vs.Vide
     clip = core.std.SetFrameProps(clip, _SARNum=4, _SARDen=3, Note="kept")
     if fmt.color_family != vs.RGB:
         clip = core.std.SetFrameProps(clip, _Matrix=1, _Range=0)
-    out = core.rafrvsr.Upscale(clip)
+    out = core.rafrvsr.Upscale(clip, device=device)
     assert (out.width, out.height, out.format.id, out.num_frames) == (128, 96, fmt.id, 3)
     frame, source = out.get_frame(1), clip.get_frame(1)
     for plane, value in zip(pixels(frame), colour, strict=True):
@@ -62,25 +66,65 @@ def yuv(matrix: int, colour_range: int, chromaloc: int, seed: int) -> vs.VideoNo
     return core.resize.Bicubic(clip, format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc)
 
 
-def by_hand(clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int) -> vs.VideoNode:
+def by_hand(
+    clip: vs.VideoNode, matrix: int, colour_range: int, chromaloc: int, *, device: str = "auto", precision: str = "auto"
+) -> vs.VideoNode:
     """What Upscale must equal, with the resizer's arguments written out."""
     rgb = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in=matrix, range_in=colour_range, chromaloc_in=chromaloc)
     return core.resize.Bicubic(
-        core.rafrvsr.Upscale(rgb), format=vs.YUV420P8, matrix=matrix, range=colour_range, chromaloc=chromaloc
+        core.rafrvsr.Upscale(rgb, device=device, precision=precision),
+        format=clip.format.id,
+        matrix=matrix,
+        range=colour_range,
+        chromaloc=chromaloc,
     )
 
 
+KINDS = [(6, 0, 0), (1, 1, 2), (9, 0, 1)]
+"""Matrix, range, chroma location."""
+
+COLOUR_PROPS = ("_Matrix", "_Range", "_ChromaLocation", "_Transfer", "_Primaries")
+
+
 def test_matrix_range_and_chroma_location_are_taken_per_frame() -> None:
-    kinds = [(6, 0, 0), (1, 1, 2), (9, 0, 1)]
-    parts = [yuv(*kind, seed) for seed, kind in enumerate(kinds)]
-    out = core.rafrvsr.Upscale(splice(*parts))
-    for i, (part, kind) in enumerate(zip(parts, kinds, strict=True)):
-        expected = by_hand(splice(part), *kind)
+    parts = [yuv(*kind, seed) for seed, kind in enumerate(KINDS)]
+    out = core.rafrvsr.Upscale(splice(*parts), device="cpu")
+    for i, (part, kind) in enumerate(zip(parts, KINDS, strict=True)):
+        expected = by_hand(splice(part), *kind, device="cpu")
         for n in range(3):
             frame = out.get_frame(3 * i + n)
             assert same(frame, expected.get_frame(n)), f"{kind}, frame {n}"
             assert (frame.props["_Matrix"], frame.props["_Range"], frame.props["_ChromaLocation"]) == kind
-    assert not same(out.get_frame(0), by_hand(parts[0], 1, 1, 2).get_frame(0)), "the kinds must differ visibly"
+    assert not same(out.get_frame(0), by_hand(parts[0], 1, 1, 2, device="cpu").get_frame(0)), "kinds must differ"
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("fmt", [vs.YUV420P8, vs.YUV420P10, vs.YUV422P16, vs.YUV444P8, vs.YUV444PS])
+def test_the_kernels_route_agrees_with_the_resizers_per_frame(fmt: int) -> None:
+    """At most 1 LSB at 8 bits, 2 above, 1e-3 in float; the network in fp32, so that it adds nothing of its own."""
+    parts = [core.resize.Bicubic(yuv(*kind, seed), format=fmt) for seed, kind in enumerate(KINDS)]
+    out = core.rafrvsr.Upscale(splice(*parts), device="cuda", precision="fp32")
+    for i, (part, kind) in enumerate(zip(parts, KINDS, strict=True)):
+        expected = by_hand(splice(part), *kind, device="cuda", precision="fp32")
+        for n in range(3):
+            frame, wanted = out.get_frame(3 * i + n), expected.get_frame(n)
+            tolerance = 1e-3 if frame.format.sample_type == vs.FLOAT else 1 + (frame.format.bits_per_sample > 8)
+            for ours, theirs in zip(pixels(frame), pixels(wanted), strict=True):
+                np.testing.assert_allclose(ours.astype(np.float64), theirs.astype(np.float64), atol=tolerance)
+            assert {name: frame.props[name] for name in COLOUR_PROPS if name in frame.props} == {
+                name: wanted.props[name] for name in COLOUR_PROPS if name in wanted.props
+            }
+
+
+@pytest.mark.cuda
+def test_a_matrix_that_the_kernels_do_not_know_costs_its_own_frames_only() -> None:
+    clip = yuv(1, 0, 0, 0)
+    mixed = clip[0] + core.std.SetFrameProps(clip[1], _Matrix=14) + clip[2]
+    out = core.rafrvsr.Upscale(mixed, device="cuda")
+    with pytest.raises(vs.Error, match=r"^Upscale: frame 1 has _Matrix=14.*resize\.Bicubic"):
+        out.get_frame(1)
+    out.get_frame(0)
+    out.get_frame(2)
 
 
 def test_the_deprecated_color_range_still_counts_where_range_is_absent() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,3 +31,11 @@ def clip(
     flow[1:, 0] = 1
     flow[:-1, 2] = -1
     return PoolClip(name, name, hr, degrade(hr, kind), flow, 1.0, camera)
+
+
+def write_image(path: Path, height: int, width: int, value: int = 0) -> None:
+    """A PNG of black but for its red, which OpenCV keeps last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 2] = value
+    cv2.imwrite(str(path), image)

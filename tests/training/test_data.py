@@ -7,14 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.training.fabricated import write_image
 from vs_rafrvsr.training import data
-
-
-def write_image(path: Path, height: int, width: int, value: int = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.zeros((height, width, 3), np.uint8)
-    image[..., 2] = value  # red, which OpenCV keeps last
-    cv2.imwrite(str(path), image)
 
 
 def septuplet(root: Path, name: str, frames: int = 7, height: int = 256, width: int = 448) -> None:

@@ -44,6 +44,13 @@ def test_the_plugin_loads_what_was_trained(tmp_path: Path) -> None:
     assert list(header.quality) == ["validation PSNR-Y, real"]
 
 
+def test_frvsr_is_a_file_for_the_plugin_too(tmp_path: Path) -> None:
+    trainer = trained(change(RECIPE, {"architecture": "frvsr", "flow": {"joint": True}}), tmp_path)
+    model = registry.load("rafrvsr", str(tmp_path / "weights" / "tiny.safetensors"), None)
+    assert type(model).__name__ == "FRVSR"
+    assert sum(p.numel() for p in model.parameters()) == trainer.optimiser.weights.numel()
+
+
 def test_an_experiment_s_network_is_refused_by_the_plugin(tmp_path: Path) -> None:
     trained(change(RECIPE, {"model": {"previous_lr": True}}), tmp_path)
     with pytest.raises(WeightsError, match="'rafrvsr-variant', which this version does not know"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file, save_file
 
 from tests.training.fabricated import clip
@@ -13,6 +14,7 @@ from vs_rafrvsr.training import checkpoint
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.variants import VariantNet
 
 CPU = torch.device("cpu")
 
@@ -52,8 +54,19 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
         assert torch.equal(tensor, second.optimiser.state()[name]), name
 
 
+def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    first = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
+    first.save()
+    Trainer(tiny(steps=4, checkpoint_every=2), prepared, CPU, tmp_path).resume()
+    other = Trainer(tiny(steps=8, muon={"momentum": 0.9}), prepared, CPU, tmp_path)
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"other values of muon\.momentum, steps: resume with the same"
+    ):
+        other.resume()
+
+
 def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
-    values = losses_of(Trainer(tiny(steps=120, report_every=20, rate=5e-3), prepared, CPU, tmp_path))
+    values = losses_of(Trainer(tiny(steps=60, report_every=10, frames=2, rate=5e-3), prepared, CPU, tmp_path))
     assert values[-1] < 0.95 * values[0]  # it starts as the bicubic base
 
 
@@ -68,6 +81,7 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
             "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
         },
         {"data": {"degradation": "bd"}},
+        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}},
     ],
 )
 def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
@@ -80,13 +94,39 @@ def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: P
     assert all(row[f"{kind}_{name}"] > 5 for kind in ("real", "camera") for name in ("all", "settled", "first"))
 
 
+def test_the_perceptual_term_takes_part(prepared: Prepared, tmp_path: Path) -> None:
+    """Features of a small network with made-up weights from a file; layers as TOML gives them."""
+    torch.manual_seed(0)
+    features = torchvision.models.squeezenet1_1(weights=None).features
+    save_file({f"features.{n}": t for n, t in features.state_dict().items()}, tmp_path / "features.safetensors")
+    plan = {"network": "squeezenet1_1", "layers": [1, 3], "features": str(tmp_path / "features.safetensors")}
+    every = {"mse": 1.0, "charbonnier": 0.0, "perceptual": 0.5, "total_variation": 0.1, "flow_original": 0.2}
+    trainer = Trainer(tiny(steps=2, losses={**plan, **every}), prepared, CPU, tmp_path / "run")
+    (row,) = trainer.run()
+    weighed = row["mse"] + 0.5 * row["perceptual"] + 0.1 * row["total_variation"] + 0.2 * row["flow_original"]
+    assert row["loss"] == pytest.approx(weighed, rel=1e-4)
+    assert row["perceptual"] > 0
+    assert not any(name.startswith("features") for name in trainer.export())
+
+
+def test_torchvision_s_own_raft_file_is_taken(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    theirs = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
+    save_file(theirs, tmp_path / "raft_small.safetensors")
+    net = make_net(tiny(flow={"weights": str(tmp_path / "raft_small.safetensors")}), CPU)
+    assert isinstance(net, VariantNet)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.raft.state_dict().items())
+
+
 def test_joint_training_moves_raft_and_frozen_does_not(prepared: Prepared, tmp_path: Path) -> None:
     for joint in (False, True):
         clips = Prepared([clip("a", 6, 96, 96)], prepared.real, prepared.camera)
         trainer = Trainer(tiny(steps=2, crop=16, flow={"joint": joint}), clips, CPU, tmp_path / str(joint))
-        before = {name: t.clone() for name, t in trainer.net.raft.state_dict().items()}
+        assert isinstance(trainer.net, VariantNet)
+        raft = trainer.net.raft
+        before = {name: t.clone() for name, t in raft.state_dict().items()}
         losses_of(trainer)
-        moved = any(not torch.equal(t, before[name]) for name, t in trainer.net.raft.state_dict().items())
+        moved = any(not torch.equal(t, before[name]) for name, t in raft.state_dict().items())
         assert moved == joint
 
 

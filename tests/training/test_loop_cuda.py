@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,19 @@ def test_the_graph_takes_the_steps_that_eager_code_takes(prepared: Prepared, tmp
     a, b = (float(trainer.sums["loss"]) / 20 for trainer in (graphed, eager))
     assert a == pytest.approx(b, rel=1e-3)
     assert torch.allclose(graphed.optimiser.weights, eager.optimiser.weights, atol=2e-3)
+
+
+@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}])
+def test_the_compiled_step_takes_the_same_steps(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
+    """To bf16's rounding: fused kernels round less often."""
+    recipe = change(RECIPE, changes)
+    plain, compiled = (
+        Trainer(change(recipe, {"compiled": c}), prepared, CUDA, tmp_path / str(c)) for c in (False, True)
+    )
+    for trainer in (plain, compiled):
+        trainer.advance(20)
+    a, b = (float(trainer.sums["loss"]) / 20 for trainer in (plain, compiled))
+    assert a == pytest.approx(b, rel=1e-2)
 
 
 def test_a_resumed_run_equals_an_unbroken_one_to_a_thousandth(prepared: Prepared, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_overrides_reach_tables_and_keep_types(tmp_path: Path) -> None:
         ("betas=[0.9]", "betas = .*: a list of 2"),
         ("model=3", "model is a table"),
         ("rate", "write key=value"),
+        ("architecture=frvsr", "set flow.joint = true"),
     ],
 )
 def test_a_bad_override_says_what_is_allowed(override: str, message: str, tmp_path: Path) -> None:

@@ -37,6 +37,15 @@ def test_without_changes_it_is_the_model_users_get() -> None:
         assert torch.equal(state.hr, ours[:, t])
 
 
+def test_half_precision_leaves_the_base_alone() -> None:
+    net = net_of(PLAIN)
+    for parameter in net.sr.tail.parameters():
+        parameter.zero_()
+    lr, flow = frames()
+    output, _ = Unroll(net, None, torch.bfloat16)(lr, flow)
+    assert torch.equal(output[:, 2], net.base(lr[:, 2]))
+
+
 def test_refinement_starts_as_the_flow_it_is_given() -> None:
     lr, flow = frames()
     _, used = Unroll(net_of(dataclasses.replace(PLAIN, refine=4)), None, None)(lr, flow)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -12,15 +14,24 @@ from rich.progress import Progress as Display
 from vs_rafrvsr.encode.render import Progress
 
 
+NOBODY: Mapping[str, Progress] = MappingProxyType({})
+
+
+class Show(Protocol):
+    """What to call as frames are written, with the progress in all, and that of each worker by its name."""
+
+    def __call__(self, progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None: ...
+
+
 @contextmanager
-def displayed() -> Iterator[Callable[[Progress, Mapping[str, Progress]], None]]:
-    """What to call with the progress in all, and that of each worker by its name."""
+def displayed() -> Iterator[Show]:
+    """A display that lasts as long as the block."""
     name, fps = TextColumn("{task.description}"), TextColumn("{task.fields[fps]:.2f} fps")
     columns = (name, BarColumn(), MofNCompleteColumn(), fps, TimeRemainingColumn())
     with Display(*columns, console=Console(stderr=True)) as display:
         rows = {"": display.add_task("", total=None, fps=0.0)}
 
-        def show(progress: Progress, workers: Mapping[str, Progress]) -> None:
+        def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
             for name in rows.keys() - workers.keys() - {""}:
                 display.remove_task(rows.pop(name))
             for name, row in {**workers, "": progress}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from vs_rafrvsr import scenecut
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.models.registry import Features, State
-from vs_rafrvsr.pixels.planes import Planes, upload
+from vs_rafrvsr.pixels.colour import Colour
+from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.schedule import Step
 
 
@@ -19,12 +21,24 @@ from vs_rafrvsr.schedule import Step
 class SourceFrame:
     """One source frame as the engine needs it."""
 
-    planes: Planes
-    """R, G, B, fp32."""
+    pixels: HostFrame
+    """In the format of the network's exchange."""
     scene_change_prev: int | None
     """The frame's `_SceneChangePrev`, None where it has none."""
     scene_change_next: int | None
     """The frame's `_SceneChangeNext`."""
+
+
+class Made(NamedTuple):
+    """One output, still on the device."""
+
+    n: int
+    rgb: Tensor
+    """(3, 4h, 4w) fp32; good until the next step."""
+    colour: Colour
+    """Of the source frame."""
+    reset: bool
+    """Whether a shot begins with it."""
 
 
 @dataclass(slots=True)
@@ -33,6 +47,8 @@ class _Read:
 
     lr: Tensor
     """(1, 3, h, w) fp32 on the device, as it came."""
+    colour: Colour
+    """What its codes meant, and what its output's will mean."""
     features: Features
     flow: Tensor | None
     """(1, 2, h, w) to the frame before, None for the first frame read."""
@@ -75,15 +91,16 @@ class Chunk:
     def read(self, frames: Mapping[int, SourceFrame]) -> None:
         """Take the frames that `wanted` names (holes left out): find the cuts, encode, estimate flow, all batched."""
         net, look = self.network, self.wanted()
-        lr = upload([frames[n].planes if n in frames else None for n in look], net.size, net.runtime.device)
+        lr = net.exchange.upload([frames[n].pixels if n in frames else None for n in look], net.size)
         nominal = lr.clamp(0, 1)
         self._find_cuts(look, frames, nominal)
-        features = net.model.encode(nominal)
+        features = net.encode(nominal)
         before = self._reads[look.start - 1].features if look.start - 1 in self._reads else None
         flows = self._flow_back(features, before)
         for i, n in enumerate(look):
             alone = slice(i, i + 1)
-            self._reads[n] = _Read(lr[alone], _select(features, alone), flows[i])
+            if n in frames:
+                self._reads[n] = _Read(lr[alone], frames[n].pixels.colour, _select(features, alone), flows[i])
         self.read_to = look.stop
 
     def _flow_back(self, features: Features, before: Features | None) -> list[Tensor | None]:
@@ -91,7 +108,7 @@ class Chunk:
         known = features if before is None else _join([before, features])
         if len(known[0]) == 1:
             return [None]
-        flow = self.network.model.flow(_select(known, slice(1, None)), _select(known, slice(-1)), self.network.size)
+        flow = self.network.flow(_select(known, slice(1, None)), _select(known, slice(-1)))
         return [*([None] if before is None else []), *torch.split(flow, 1)]
 
     def _find_cuts(self, look: range, frames: Mapping[int, SourceFrame], nominal: Tensor) -> None:
@@ -115,11 +132,8 @@ class Chunk:
                 self._cuts.add(n)
             self._last_next = frame.scene_change_next
 
-    def advance(self) -> tuple[int, Tensor, bool] | None:
-        """Make the next output: its frame number, pixels (3, 4h, 4w) fp32, and whether a shot begins with it.
-
-        None when frames must be read first. A warm-up frame counts as an output; the caller drops it.
-        """
+    def advance(self) -> Made | None:
+        """Make the next output; None when frames must be read first. A warm-up frame counts, the caller drops it."""
         grid, n = self.network.grid, self.position
         while n in self._missing:
             n += 1
@@ -135,7 +149,9 @@ class Chunk:
         self.position = n + 1
         for old in [t for t in self._reads if t < n]:
             del self._reads[old]
-        return n, self._output(n), grid.is_reset(n, self._cuts)
+        assert self._state is not None
+        read = self._reads[n]
+        return Made(n, self.network.frame(read.lr, self._state), read.colour, grid.is_reset(n, self._cuts))
 
     def _flow_ahead(self, steps: list[Step]) -> dict[int, Tensor]:
         """Flow of each step's frame to the frame after it, for the lead-in, in one batch."""
@@ -143,23 +159,15 @@ class Chunk:
             return {}
         current = _join([self._reads[step.frame].features for step in steps])
         following = _join([self._reads[step.frame + 1].features for step in steps])
-        flows = self.network.model.flow(current, following, self.network.size)
+        flows = self.network.flow(current, following)
         return {step.frame: flow for step, flow in zip(steps, torch.split(flows, 1), strict=True)}
 
     def _step(self, step: Step, ahead: Tensor | None) -> None:
         net, read = self.network, self._reads[step.frame]
-        lr = read.lr.clamp(0, 1)
         if step.previous is None or self._state is None:
-            self._state = net.model.step(lr, net.model.empty_state(lr), None, net.stack)
+            self._state = net.step(read.lr, None, None)
         else:
-            self._state = net.model.step(lr, self._state, ahead if ahead is not None else read.flow, net.stack)
-
-    def _output(self, n: int) -> Tensor:
-        """The HR frame; what lies outside the nominal range goes past the network, through the bicubic base alone."""
-        assert self._state is not None
-        lr = self._reads[n].lr
-        excess: Tensor = self.network.model.base(lr - lr.clamp(0, 1))
-        return (self._state.hr + excess)[0]
+            self._state = net.step(read.lr, self._state, ahead if ahead is not None else read.flow)
 
 
 def _select(features: Features, where: slice) -> Features:

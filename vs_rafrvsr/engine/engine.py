@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vs_rafrvsr.engine.chunk import Chunk, SourceFrame
+from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
-from vs_rafrvsr.pixels.planes import download
 
 KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
@@ -26,17 +27,18 @@ RUN_AHEAD = 16
 class Output:
     """One HR frame in host memory; on CUDA its copy may still be under way."""
 
-    pixels: Tensor
-    """(3, 4h, 4w) fp32 on the CPU."""
+    packed: Tensor
+    """Its bytes, in the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
     event: torch.cuda.Event | None
 
-    def wait(self) -> Tensor:
-        """The pixels, complete."""
+    def wait(self) -> NDArray[np.uint8]:
+        """The bytes, complete: Format.planes finds the planes in them."""
         if self.event is not None:
             self.event.synchronize()
-        return self.pixels
+        packed: NDArray[np.uint8] = self.packed.numpy()
+        return packed
 
 
 @dataclass(eq=False)
@@ -73,6 +75,7 @@ class Engine:
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
+        self._last_look: torch.cuda.Event | None = None
 
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
@@ -103,7 +106,7 @@ class Engine:
                 made = course.chunk.advance()
                 if made is None:
                     return course.chunk.wanted()
-                self._keep(ticket, *made)
+                self._keep(ticket, made)
         return course.outputs[n]
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
@@ -119,7 +122,19 @@ class Engine:
             self._rebind(ticket)
         elif not ticket.course.broken and look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
+                self._pace()
                 ticket.course.chunk.read(frames)
+
+    def _pace(self) -> None:
+        """Wait until the device has come to the look before this one.
+
+        That look's steps keep it busy meanwhile. The host is faster: without a bound, a seek would fill pinned memory
+        with frames that the device has not come to.
+        """
+        if self._last_look is not None:
+            self._last_look.synchronize()
+        if self.runtime.stream is not None:
+            self._last_look = self.runtime.stream.record_event()
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""
@@ -158,17 +173,17 @@ class Engine:
         self._courses.append(course)
         return course
 
-    def _keep(self, ticket: Ticket, n: int, pixels: Tensor, reset: bool) -> None:
+    def _keep(self, ticket: Ticket, made: Made) -> None:
         """Store an output that is waited for, or soon will be; not warm-up frames, nor what a seek passes."""
-        course = ticket.course
+        course, n = ticket.course, made.n
         if self.network.grid.chunk_of(n) != course.chunk.index:
             return
         if ticket.far and not course.waiting[n]:
             return
-        host = download(pixels)
+        packed = self.network.exchange.download(made.rgb, made.colour)
         event = self.runtime.stream.record_event() if self.runtime.stream is not None else None
         with self._book:
-            course.outputs[n] = Output(pixels=host, reset=reset, event=event)
+            course.outputs[n] = Output(packed=packed, reset=made.reset, event=event)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:

@@ -7,15 +7,20 @@ from typing import cast
 from weakref import WeakValueDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.engine import tiles
+from vs_rafrvsr.engine.fast import Fast
+from vs_rafrvsr.engine.fast import prepare as accelerate
+from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
-from vs_rafrvsr.models.registry import RecurrentModel, Stack
+from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
 from vs_rafrvsr.options import Options
+from vs_rafrvsr.pixels.exchange import Exchange
+from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
 
 COPIES = 4
@@ -31,39 +36,79 @@ class Network:
     grid: Grid
     size: tuple[int, int]
     """(h, w) of the source."""
+    exchange: Exchange
+    """How frames come and go."""
     stack: Stack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
     numerics: str
     """What the bits of a frame depend on besides the arguments and the kind of device: weights, precision, tiles."""
+    fast: Fast | None = None
+    """Our kernels and CUDA graphs, where they can run; None for the model's own code."""
+
+    def encode(self, frames: Tensor) -> Features:
+        """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""
+        return (self.fast or self.model).encode(frames)
+
+    def flow(self, current: Features, previous: Features) -> Tensor:
+        """Flow (B, 2, h, w) from each current frame to its previous one, in LR pixels."""
+        return (self.fast or self.model).flow(current, previous, self.size)
+
+    def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
+        """The state after `state`, which is used up; None stands for the empty one."""
+        if self.fast is not None:
+            return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
+        return self.model.step(lr.clamp(0, 1), state or self.model.empty_state(lr), flow, self.stack)
+
+    def frame(self, lr: Tensor, state: State) -> Tensor:
+        """The output (3, 4h, 4w) that goes with the state which the last step made.
+
+        What lies outside the nominal range goes past the network, through the bicubic base alone.
+        """
+        if self.fast is not None:
+            frame = cast(Held, state).frame
+            assert frame is not None
+            return frame[0]
+        excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
+        return (state.hr + excess)[0]
 
 
-def prepare(options: Options, frames: int, size: tuple[int, int]) -> Network:
+def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
     """Load the model for a clip of `frames` frames of size (h, w).
 
     Raises:
         OptionError, WeightsError, DeviceError, ClipError: see each.
     """
-    runtime = Runtime.choose(options)
-    model = runtime.run(_shared_model, options, runtime)
+    return runtime.run(_prepare, options, frames, size, exchange, runtime)
+
+
+def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
+    model = _shared_model(options, runtime)
     _check_size(model, size, runtime)
     stack = _stack(model, options, size, runtime)
+    fast = accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None
     return Network(
         model=model,
         runtime=runtime,
         grid=Grid(frames=frames, chunk=options.chunk, warmup=options.warmup, leadin=options.leadin),
         size=size,
+        exchange=exchange,
         stack=stack,
         options=options,
-        numerics=_numerics(options, runtime, stack),
+        numerics=_numerics(options, runtime, exchange, stack, fast),
+        fast=fast,
     )
 
 
-def _numerics(options: Options, runtime: Runtime, stack: tiles.TiledStack | None) -> str:
+def _numerics(
+    options: Options, runtime: Runtime, exchange: Exchange, stack: tiles.TiledStack | None, fast: Fast | None
+) -> str:
     digest = weights.read_digest(registry.weights_file(options.model, options.weights))
     precision = "fp16" if runtime.dtype == torch.float16 else "fp32"
+    kernels = "PyTorch's kernels" if fast is None else "own kernels"
+    pixels = "pixels by the resizer" if isinstance(exchange, RgbExchange) else "pixels on the device"
     tiling = "whole frames" if stack is None else "tiles of {}x{}".format(*stack.tile)
-    return f"{options.model} {digest[:12]}, {precision}, {tiling}"
+    return f"{options.model} {digest[:12]}, {precision}, {kernels}, {pixels}, {tiling}"
 
 
 def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:

@@ -56,14 +56,14 @@ class Runtime:
     def run[R](self, work: Callable[..., R], *args: object) -> R:
         """Call `work(*args)` on the device's own thread, and wait for what it returns or raises."""
 
-        def entered() -> R:
-            with self._entered():
+        def call() -> R:
+            with self.entered():
                 return work(*args)
 
-        return _thread(self.device).submit(entered).result()
+        return _thread(self.device).submit(call).result()
 
     @contextmanager
-    def _entered(self) -> Iterator[None]:
+    def entered(self) -> Iterator[None]:
         """Make this thread run on the device and stream, without gradients, under fixed numeric settings."""
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -14,6 +15,9 @@ type Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 STUDIO_LUMA = np.array([65.481, 128.553, 24.966])
 """BT.601 luma of R, G, B in [0, 1], in 8-bit steps of studio range: MATLAB's rgb2ycbcr."""
+
+FLAT_WINDOW = 9
+FLAT_LIMIT = 2.0
 
 
 def luma(frames: Frames) -> NDArray[np.float64]:
@@ -35,6 +39,20 @@ def psnr_rgb(truth: Frames, output: Frames) -> Curve:
 def ssim_y(truth: Frames, output: Frames) -> Curve:
     """SSIM on Y (Wang et al. 2004): Gaussian 11x11 window of sigma 1.5, valid region, K = .01 and .03, peak 255."""
     return _each(luma(truth), luma(output), _ssim)
+
+
+def flat_noise(truth: Frames, output: Frames) -> Curve:
+    """Root mean square of the error on Y, in 8-bit steps, where the truth is flat: noise that was left or made.
+
+    Flat: the truth's standard deviation in the FLAT_WINDOW around a pixel is under FLAT_LIMIT. A frame without such
+    pixels gives NaN.
+    """
+    rows = []
+    for t, o in zip(luma(truth), luma(output), strict=True):
+        mean, square = (cv2.blur(x, (FLAT_WINDOW, FLAT_WINDOW)) for x in (t, t * t))
+        flat = square - mean**2 < FLAT_LIMIT**2
+        rows.append(float(np.sqrt(((o - t)[flat] ** 2).mean())) if flat.any() else np.nan)
+    return np.array(rows)
 
 
 def _psnr(truth: NDArray[np.float64], output: NDArray[np.float64]) -> float:

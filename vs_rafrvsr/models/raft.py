@@ -44,23 +44,28 @@ def working_size(height: int, width: int, scale: float) -> tuple[int, int]:
 
 
 def encode(net: RAFT, frames: Tensor, scale: float) -> Features:
-    """Frames (B, 3, h, w) in [0, 1] -> features at the working size, padded to multiples of 8 at right and bottom.
+    """Frames (B, 3, h, w) in [0, 1] -> features at the working size.
 
     Large frames are encoded a few at a time; how many depends on the size alone.
     """
-    height, width = frames.shape[-2:]
-    size = working_size(height, width, scale)
-    parts = [_encode(net, part, size) for part in frames.split(max(1, MAX_PIXELS // (size[0] * size[1])))]
+    height, width = working_size(frames.shape[-2], frames.shape[-1], scale)
+    parts = [_encode(net, part, scale) for part in frames.split(max(1, MAX_PIXELS // (height * width)))]
     return Features(*(torch.cat(same) for same in zip(*parts, strict=True)))
 
 
-def _encode(net: RAFT, frames: Tensor, size: tuple[int, int]) -> Features:
-    x = frames * 2 - 1
-    if size != (frames.shape[-2], frames.shape[-1]):
-        antialias = size[0] < frames.shape[-2]
-        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=antialias)
-    x = F.pad(x, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE), mode="replicate")
+def _encode(net: RAFT, frames: Tensor, scale: float) -> Features:
+    x = prepare(frames, scale)
     return Features(net.feature_encoder(x), net.context_encoder(x))
+
+
+def prepare(frames: Tensor, scale: float) -> Tensor:
+    """RAFT's input: frames (B, 3, h, w) in [0, 1] -> [-1, 1] at the working size, padded to multiples of 8."""
+    height, width = frames.shape[-2:]
+    size = working_size(height, width, scale)
+    x = frames * 2 - 1
+    if size != (height, width):
+        x = F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=size[0] < height)
+    return F.pad(x, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE), mode="replicate")
 
 
 def flow(net: RAFT, current: Features, previous: Features, size: tuple[int, int], scale: float, updates: int) -> Tensor:
@@ -74,7 +79,7 @@ def flow(net: RAFT, current: Features, previous: Features, size: tuple[int, int]
         _match(net, Features(*c), p, updates)
         for *c, p in zip(*(x.split(pairs) for x in (*current, previous.matching)), strict=True)
     ]
-    return _to_frame_size(torch.cat(parts), size, working_size(*size, scale))
+    return to_frame_size(torch.cat(parts), size, working_size(*size, scale))
 
 
 def _match(net: RAFT, current: Features, previous: Tensor, updates: int) -> Tensor:
@@ -130,7 +135,7 @@ def _look_up(pyramid: list[Tensor], position: Tensor, radius: int) -> Tensor:
     return torch.cat(samples, -1).permute(0, 3, 1, 2).contiguous()
 
 
-def _to_frame_size(estimate: Tensor, size: tuple[int, int], working: tuple[int, int]) -> Tensor:
+def to_frame_size(estimate: Tensor, size: tuple[int, int], working: tuple[int, int]) -> Tensor:
     """Flow on the matching grid -> pixels of the frame: to the working size as RAFT-small does, then to `size`."""
     x = STRIDE * F.interpolate(estimate.float(), scale_factor=STRIDE, mode="bilinear", align_corners=True)
     x = x[:, :, : working[0], : working[1]]

@@ -17,7 +17,10 @@ from vs_rafrvsr.errors import OptionError, WeightsError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ARCHITECTURES = {"rafrvsr": ("vs_rafrvsr.models.rafrvsr", "RAFRVSR")}
+ARCHITECTURES = {
+    "frvsr": ("vs_rafrvsr.models.frvsr", "FRVSR"),
+    "rafrvsr": ("vs_rafrvsr.models.rafrvsr", "RAFRVSR"),
+}
 """Architecture -> (module, class)."""
 
 

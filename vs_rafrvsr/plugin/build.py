@@ -57,6 +57,7 @@ typedef struct VSAPI {
     VSNode *(*createVideoFilter2)(const char *name, const VSVideoInfo *vi, VSFilterGetFrame getFrame,
         VSFilterFree free, int filterMode, const VSFilterDependency *deps, int numDeps, void *data, VSCore *core);
     void (*freeNode)(VSNode *node);
+    VSNode *(*addNodeRef)(VSNode *node);
     const VSVideoInfo *(*getVideoInfo)(VSNode *node);
     VSFrame *(*newVideoFrame)(const VSVideoFormat *, int width, int height, const VSFrame *props, VSCore *core);
     void (*freeFrame)(const VSFrame *f);
@@ -66,6 +67,7 @@ typedef struct VSAPI {
     ptrdiff_t (*getStride)(const VSFrame *f, int plane);
     const uint8_t *(*getReadPtr)(const VSFrame *f, int plane);
     uint8_t *(*getWritePtr)(VSFrame *f, int plane);
+    const VSVideoFormat *(*getVideoFrameFormat)(const VSFrame *f);
     int (*getFrameWidth)(const VSFrame *f, int plane);
     int (*getFrameHeight)(const VSFrame *f, int plane);
     int (*getVideoFormatName)(const VSVideoFormat *format, char *buffer);

@@ -45,9 +45,9 @@ class Host:
     def __init__(self, core: object, vsapi: Any) -> None:  # noqa: ANN401  (a cffi struct)
         self.core, self.api = core, vsapi
 
-    def log(self, message: str) -> None:
-        """An informative line in VapourSynth's log."""
-        self.api.logMessage(lib.mtInformation, f"Upscale: {message}".encode(), self.core)
+    def log(self, message: str, *, warning: bool = False) -> None:
+        """A line in VapourSynth's log."""
+        self.api.logMessage(lib.mtWarning if warning else lib.mtInformation, f"Upscale: {message}".encode(), self.core)
 
     def format_id(self, fmt: Any) -> int:  # noqa: ANN401  (a cffi struct)
         """The number by which the resizer knows a format."""
@@ -97,16 +97,17 @@ class Host:
         value = self.api.mapGetInt(values, name, 0, error)
         return None if error[0] else int(value)
 
-    def planes(self, frame: Frame, writable: bool = False) -> list[NDArray[np.float32]]:
-        """R, G and B of an RGBS frame as views of its memory (rows are padded)."""
-        return [self._plane(frame, p, writable) for p in range(3)]
+    def planes(self, frame: Frame, dtype: np.dtype[Any], writable: bool = False) -> list[NDArray[Any]]:
+        """The planes of a frame, whose samples are of `dtype`, as views of its memory (rows are padded)."""
+        count = self.api.getVideoFrameFormat(frame).numPlanes
+        return [self._plane(frame, p, dtype, writable) for p in range(count)]
 
-    def _plane(self, frame: Frame, p: int, writable: bool) -> NDArray[np.float32]:
+    def _plane(self, frame: Frame, p: int, dtype: np.dtype[Any], writable: bool) -> NDArray[Any]:
         pointer = self.api.getWritePtr(frame, p) if writable else self.api.getReadPtr(frame, p)
         stride, height, width = (
             self.api.getStride(frame, p),
             self.api.getFrameHeight(frame, p),
             self.api.getFrameWidth(frame, p),
         )
-        rows = np.frombuffer(ffi.buffer(pointer, stride * height), np.float32).reshape(height, stride // 4)
+        rows = np.frombuffer(ffi.buffer(pointer, stride * height), dtype).reshape(height, stride // dtype.itemsize)
         return rows[:, :width]

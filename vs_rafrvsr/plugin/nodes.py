@@ -11,15 +11,16 @@ from dataclasses import fields
 from typing import Any, Protocol
 
 from vs_rafrvsr.engine.engine import Engine
-from vs_rafrvsr.engine.network import prepare
+from vs_rafrvsr.engine.network import Network, prepare
+from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.options import Options
+from vs_rafrvsr.pixels import route
+from vs_rafrvsr.plugin.colour import ColourReader
 from vs_rafrvsr.plugin.finish import Finish
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import Recurrence
-
-BT709, BT601 = 1, 6
 
 type Register = Callable[[Filter], Any]
 
@@ -45,12 +46,21 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
     try:
         video = host.api.getVideoInfo(clip)
         _check_clip(video, host)
-        engine = Engine(prepare(options, video.numFrames, (video.height, video.width)))
-        recurrence = _recurrence_node(clip, video, engine, host, register)
+        engine = Engine(_network(options, video, host))
+        source = _source_node(clip, video, engine, host)
     except Exception:
         host.api.freeNode(clip)
         raise
+    recurrence = _recurrence_node(source, engine, host, register)
     return _finish_node(clip, video, recurrence, engine, host, register)
+
+
+def _network(options: Options, video: Any, host: Host) -> Network:  # noqa: ANN401  (a cffi struct)
+    runtime = Runtime.choose(options)
+    exchange, remark = runtime.run(route.choose, host.format_name(video.format), runtime.device, runtime.stream)
+    if remark is not None:
+        host.log(f"{remark}. Frames are converted on the CPU, which is slower", warning=True)
+    return prepare(options, video.numFrames, (video.height, video.width), exchange, runtime)
 
 
 def _read_options(arguments: Map, host: Host) -> Options:
@@ -88,14 +98,20 @@ def _check_clip(video: Any, host: Host) -> None:  # noqa: ANN401  (a cffi struct
         )
 
 
-def _recurrence_node(clip: Node, video: Any, engine: Engine, host: Host, register: Register) -> Node:  # noqa: ANN401
-    """RGBS frames x4 of the clip."""
-    hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": _guess_matrix(video)}
-    rgb = host.resize(clip, format=lib.pfRGBS, **hint)
-    output = ffi.new("VSVideoInfo *", host.api.getVideoInfo(rgb)[0])
-    output.width *= SCALE
-    output.height *= SCALE
-    return _create(b"Upscale", output, [(rgb, lib.rpGeneral)], Recurrence(rgb, output, engine), host, register)
+def _source_node(clip: Node, video: Any, engine: Engine, host: Host) -> Node:  # noqa: ANN401  (a cffi struct)
+    """The clip in the exchange's format: itself, or RGBS."""
+    if engine.network.exchange.format.name == host.format_name(video.format):
+        return host.api.addNodeRef(clip)
+    hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": ColourReader(video).guess}
+    return host.resize(clip, format=lib.pfRGBS, **hint)
+
+
+def _recurrence_node(source: Node, engine: Engine, host: Host, register: Register) -> Node:
+    """The source's frames x4."""
+    video = host.api.getVideoInfo(source)
+    output = _times_four(video)
+    instance = Recurrence(source, output, ColourReader(video), engine)
+    return _create(output, [(source, lib.rpGeneral)], instance, host, register)
 
 
 def _finish_node(
@@ -107,16 +123,20 @@ def _finish_node(
     register: Register,
 ) -> Node:
     """The recurrence's frames in the clip's format, with its properties."""
+    output = _times_four(video)
+    instance = Finish(clip, recurrence, output, ColourReader(video), engine, host)
+    dependencies = [(clip, lib.rpStrictSpatial), (recurrence, lib.rpGeneral)]
+    return _create(output, dependencies, instance, host, register)
+
+
+def _times_four(video: Any) -> Any:  # noqa: ANN401  (a cffi struct)
     output = ffi.new("VSVideoInfo *", video[0])
     output.width *= SCALE
     output.height *= SCALE
-    instance = Finish(clip, recurrence, output, _guess_matrix(video), engine, host)
-    dependencies = [(clip, lib.rpStrictSpatial), (recurrence, lib.rpGeneral)]
-    return _create(b"Upscale", output, dependencies, instance, host, register)
+    return output
 
 
 def _create(
-    name: bytes,
     output: Any,  # noqa: ANN401  (a cffi struct)
     dependencies: list[tuple[Node, int]],
     instance: Filter,
@@ -125,7 +145,7 @@ def _create(
 ) -> Node:
     needs = ffi.new("VSFilterDependency[]", [{"source": node, "requestPattern": how} for node, how in dependencies])
     return host.api.createVideoFilter2(
-        name,
+        b"Upscale",
         output,
         lib.rafrvsr_enter_get_frame,
         lib.rafrvsr_enter_free,
@@ -135,8 +155,3 @@ def _create(
         register(instance),
         host.core,
     )
-
-
-def _guess_matrix(video: Any) -> int:  # noqa: ANN401  (a cffi struct)
-    """Where nothing says it: BT.601 for standard definition, else BT.709, as players do."""
-    return BT601 if video.height <= 576 and video.width <= 1024 else BT709

@@ -1,4 +1,4 @@
-"""RGBS frames x4: the node that brings source frames to the engine and gives its outputs to VapourSynth."""
+"""Frames x4: the node that brings source frames to the engine and gives its outputs to VapourSynth."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 from vs_rafrvsr.engine.chunk import SourceFrame
 from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.errors import ClipError
+from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.plugin.colour import ColourReader
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
 
 RESET = b"_RafrvsrReset"
@@ -35,16 +37,17 @@ class _Request:
 
 
 class Recurrence:
-    """RGBS in, RGBS x4 out, through the engine: one look requests at most one flow group."""
+    """The exchange's format in and out, x4, through the engine: one look requests at most one flow group."""
 
-    def __init__(self, rgb: Node, output: Any, engine: Engine) -> None:  # noqa: ANN401  (a cffi struct)
-        self.rgb, self.output, self.engine = rgb, output, engine
+    def __init__(self, source: Node, output: Any, colours: ColourReader, engine: Engine) -> None:  # noqa: ANN401
+        self.source, self.output, self.colours, self.engine = source, output, colours, engine
+        self.format = engine.network.exchange.format
         self.requests: dict[int, _Request] = {}
         self.numbers = itertools.count(1)
 
     def free(self, host: Host) -> None:
         """Give the source node back."""
-        host.api.freeNode(self.rgb)
+        host.api.freeNode(self.source)
 
     def get_frame(self, n: int, reason: int, frame_data: Any, context: Context, host: Host) -> Frame:  # noqa: ANN401
         """See Filter."""
@@ -82,52 +85,53 @@ class Recurrence:
             request.look = found
             request.asked = [m for m in found if m == request.ticket.n or not self.engine.is_hole(m)]
             for m in request.asked:
-                host.api.requestFrameFilter(m, self.rgb, context)
+                host.api.requestFrameFilter(m, self.source, context)
             if request.asked:
                 return None
             self.engine.feed(request.ticket, found, {})
         return found
 
     def _bring(self, request: _Request, context: Context, host: Host) -> None:
-        frames: dict[int, Frame] = {m: host.api.getFrameFilter(m, self.rgb, context) for m in request.asked}
+        frames: dict[int, Frame] = {m: host.api.getFrameFilter(m, self.source, context) for m in request.asked}
         try:
             fit = {}
             for m, frame in frames.items():
-                if host.prop(frame, b"_FieldBased") in (1, 2):
+                try:
+                    fit[m] = self._source_frame(m, frame, host)
+                except ClipError:
                     self.engine.fail(m)
-                else:
-                    fit[m] = _source_frame(frame, host)
-            if request.ticket.n in frames and request.ticket.n not in fit:
-                refuse_interlaced(frames[request.ticket.n], request.ticket.n, host)
+                    if m == request.ticket.n:
+                        raise
             self.engine.feed(request.ticket, request.look, fit)
         finally:
             for m, frame in frames.items():
                 host.api.freeFrame(frame)
-                host.api.releaseFrameEarly(self.rgb, m, context)
+                host.api.releaseFrameEarly(self.source, m, context)
 
     def _note_failures(self, request: _Request, context: Context, host: Host) -> None:
         """A source frame failed: VapourSynth passes its message on; here the frame is marked, so that others go on."""
         for m in request.asked:
-            frame = host.api.getFrameFilter(m, self.rgb, context)
+            frame = host.api.getFrameFilter(m, self.source, context)
             if frame == ffi.NULL:
                 self.engine.fail(m)
             else:
                 host.api.freeFrame(frame)
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
-        pixels = output.wait().numpy()
         video = self.output
+        planes = self.format.planes(output.wait(), (video.height, video.width))
         frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
-        for plane, channel in zip(host.planes(frame, writable=True), pixels, strict=True):
-            np.copyto(plane, channel)
+        for target, plane in zip(host.planes(frame, self.format.dtype, writable=True), planes, strict=True):
+            np.copyto(target, plane)
         if output.reset:
             host.api.mapSetInt(host.api.getFramePropertiesRW(frame), RESET, 1, lib.maReplace)
         return frame
 
-
-def _source_frame(frame: Frame, host: Host) -> SourceFrame:
-    return SourceFrame(
-        planes=host.planes(frame),
-        scene_change_prev=host.prop(frame, b"_SceneChangePrev"),
-        scene_change_next=host.prop(frame, b"_SceneChangeNext"),
-    )
+    def _source_frame(self, n: int, frame: Frame, host: Host) -> SourceFrame:
+        refuse_interlaced(frame, n, host)
+        colour = self.colours.known(frame, n, host)
+        return SourceFrame(
+            pixels=HostFrame(format=self.format, planes=host.planes(frame, self.format.dtype), colour=colour),
+            scene_change_prev=host.prop(frame, b"_SceneChangePrev"),
+            scene_change_next=host.prop(frame, b"_SceneChangeNext"),
+        )

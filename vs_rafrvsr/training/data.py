@@ -19,7 +19,7 @@ from vs_rafrvsr.models.warp import SCALE
 
 Frames = NDArray[np.uint8]
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
-VALIDATION_SHARE = 10
+VALIDATION_EVERY = 10
 """About one source in this many is kept for validation."""
 FAULTS = {"1007429640_1": "a cut between frames 14 and 15"}
 """Clips of the packs that are not what their index says, by the stem of their file."""
@@ -69,9 +69,9 @@ class SkipError(ValueError):
     """One clip that cannot be used; its text is the reason."""
 
 
-def is_validation(group: str) -> bool:
-    """Whether a source is kept for validation: by a hash of its name, so that the split never moves."""
-    return int(hashlib.sha256(f"7:{group}".encode()).hexdigest(), 16) % VALIDATION_SHARE == 0
+def is_validation(group: str, every: int = VALIDATION_EVERY) -> bool:
+    """Whether a source is kept for validation, one in `every`: by a hash of its name, so that the split never moves."""
+    return int(hashlib.sha256(f"7:{group}".encode()).hexdigest(), 16) % every == 0
 
 
 def read_pack(folder: Path, shortest: int = 12, limit: int | None = None) -> Reading:

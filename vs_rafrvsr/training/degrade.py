@@ -44,9 +44,10 @@ MADE_FOR = {
     "bi": "BI: bicubic x1/4 of clean video, centre-aligned",
     "bd": "BD: Gaussian blur of sigma 1.6, every 4th pixel; for benchmarks only",
     "bd-1.5": "BD: Gaussian blur of sigma 1.5, every 4th pixel; for benchmarks only",
+    "real": "real video: blur, any downscaler, noise, JPEG, H.264 and H.265; centre-aligned",
 }
 """What a model trained on each is for, as its weights file says it."""
-PHASE = {"bi": -1.5, "bd": 0.0, "bd-1.5": 0.0}
+PHASE = {"bi": -1.5, "bd": 0.0, "bd-1.5": 0.0, "real": -1.5}
 
 
 def degrade(hr: Tensor, kind: str, batch: int = 16) -> Tensor:

@@ -18,14 +18,8 @@ def write(path: Path, trainer: Trainer) -> None:
     recipe = trainer.recipe
     scored = next((row for row in reversed(trainer.history) if "real_settled" in row), {})
     header = weights.Header(
-        architecture="rafrvsr" if is_plain(recipe.model) else "rafrvsr-variant",
-        config={
-            "channels": recipe.model.channels,
-            "blocks": recipe.model.blocks,
-            "flow_updates": recipe.flow.updates,
-            "flow_input_scale": recipe.flow.scale,
-            "offset": PHASE[recipe.data.degradation],
-        },
+        architecture=recipe.architecture if is_plain(recipe.model) else f"{recipe.architecture}-variant",
+        config=config(recipe),
         degradation=MADE_FOR[recipe.data.degradation],
         training={
             "steps": trainer.step,
@@ -43,6 +37,13 @@ def write(path: Path, trainer: Trainer) -> None:
     weights.save(path, header, trainer.export())
 
 
+def config(recipe: Recipe) -> dict[str, Any]:
+    """The architecture's keyword arguments."""
+    size = {"channels": recipe.model.channels, "blocks": recipe.model.blocks}
+    flow = {"flow_updates": recipe.flow.updates, "flow_input_scale": recipe.flow.scale}
+    return size | (flow if recipe.architecture == "rafrvsr" else {}) | {"offset": PHASE[recipe.data.degradation]}
+
+
 def is_plain(variant: Variant) -> bool:
     """Whether a network is `models.RAFRVSR` itself, of any size."""
     return dataclasses.replace(variant, channels=64, blocks=10, previous_dropout=0.0) == Variant()
@@ -53,4 +54,5 @@ def record(recipe: Recipe) -> dict[str, Any]:
     table = dataclasses.asdict(recipe)
     table["start"] = Path(recipe.start).name
     table["flow"]["weights"] = Path(recipe.flow.weights).name
+    table["losses"]["features"] = Path(recipe.losses.features).name
     return table

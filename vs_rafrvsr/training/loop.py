@@ -16,15 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vs_rafrvsr.models import raft
 from vs_rafrvsr.training import checkpoint, losses
 from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.recipe import Recipe, differences
 from vs_rafrvsr.training.validate import Score, validate
-from vs_rafrvsr.training.variants import Motion, VariantNet, initialise
+from vs_rafrvsr.training.variants import Motion, Net, TrainedFRVSR, VariantNet, initialise
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 MOST_SKIPPED = 0.05
@@ -35,19 +34,30 @@ class DivergedError(RuntimeError):
     """Too many steps without a finite gradient; the last checkpoint is whole."""
 
 
-def make_net(recipe: Recipe, device: torch.device) -> VariantNet:
+FLOW_PARTS = ("raft.", "fnet.")
+"""Prefixes of the flow networks' parameters."""
+
+
+def make_net(recipe: Recipe, device: torch.device) -> Net:
     """The recipe's network, initialised from its seed and from its start weights."""
     torch.manual_seed(recipe.seed)
-    net = VariantNet(
-        recipe.model,
-        offset=PHASE[recipe.data.degradation],
-        flow_updates=recipe.flow.updates,
-        flow_input_scale=recipe.flow.scale,
-    )
+    phase = PHASE[recipe.data.degradation]
+    net: VariantNet | TrainedFRVSR
+    if recipe.architecture == "frvsr":
+        net = TrainedFRVSR(channels=recipe.model.channels, blocks=recipe.model.blocks, offset=phase)
+    else:
+        net = VariantNet(
+            recipe.model,
+            offset=phase,
+            flow_updates=recipe.flow.updates,
+            flow_input_scale=recipe.flow.scale,
+        )
     initialise(net)
     own = net.state_dict()
     for file, prefix in ((recipe.flow.weights, "raft."), (recipe.start, "")):
         found = load_file(file) if file else {}
+        if prefix and not any(name.startswith(prefix) for name in found):
+            found = {prefix + name: tensor for name, tensor in found.items()}  # torchvision's own file
         own |= {k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape}
     net.load_state_dict(own)
     return net.to(device)
@@ -64,7 +74,7 @@ class Unroll:
     """
 
     def __init__(
-        self, net: VariantNet, joint_updates: int | None, precision: torch.dtype | None, compiled: bool = False
+        self, net: Net, joint_updates: int | None, precision: torch.dtype | None, compiled: bool = False
     ) -> None:
         self.net, self.joint_updates, self.precision = net, joint_updates, precision
         self.advance = torch.compile(net.advance, dynamic=False) if compiled else net.advance
@@ -73,7 +83,7 @@ class Unroll:
         """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
         net = self.net
         if self.joint_updates is not None:
-            flow = self._raft(lr, self.joint_updates)
+            flow = self._joint_flow(lr, self.joint_updates)
         keep = lr.new_ones(len(lr)) if keep is None else keep
         frames, used = [], [flow[:, 0]]
         with self._autocast(lr.device):
@@ -88,7 +98,7 @@ class Unroll:
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
 
-    def _raft(self, lr: Tensor, updates: int) -> Tensor:
+    def _joint_flow(self, lr: Tensor, updates: int) -> Tensor:
         """Flow of every frame to the one before, (B, T, 2, h, w) fp32; 0 for frame 0."""
         batch, count = lr.shape[:2]
         features = self.net.encode(lr.flatten(0, 1))
@@ -97,7 +107,7 @@ class Unroll:
             type(features)(*(x[:, part].flatten(0, 1) for x in pairs)) for part in (slice(1, None), slice(None, -1))
         )
         size = (lr.shape[-2], lr.shape[-1])
-        found = raft.flow(self.net.raft, current, previous, size, self.net.flow_input_scale, updates)
+        found = self.net.clip_flow(current, previous, size, updates)
         return torch.cat([found.new_zeros(batch, 1, 2, *size), found.unflatten(0, (batch, count - 1))], 1)
 
 
@@ -118,10 +128,7 @@ class Trainer:
         )
         self.rng = np.random.default_rng(recipe.seed)
         self.optimiser = self._optimiser()
-        weights = dataclasses.asdict(recipe.losses)
-        weights.pop("ramp")
-        self.weights = {name: value for name, value in weights.items() if value}
-        self.terms = {name: losses.TERMS[name] for name in self.weights}
+        self.weights, self.terms = self._losses()
         self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
         self.step = 0
         self.summed_from = 0
@@ -132,12 +139,22 @@ class Trainer:
         self.history: list[dict[str, float]] = []
         self._advance: Callable[[], None] | None = None
 
+    def _losses(self) -> tuple[dict[str, float], dict[str, losses.Term]]:
+        """Weights and terms that count, by name."""
+        plan = self.recipe.losses
+        weights = {name: getattr(plan, name) for name in (*losses.TERMS, "perceptual") if getattr(plan, name)}
+        terms = {name: losses.TERMS[name] for name in weights if name in losses.TERMS}
+        if plan.perceptual:
+            file = Path(plan.features) if plan.features else None
+            terms["perceptual"] = losses.Perceptual(plan.network, plan.layers, file).to(self.device)
+        return weights, terms
+
     def _optimiser(self) -> Optimiser:
         recipe = self.recipe
         flow: list[nn.Parameter] = []
         rest: list[nn.Parameter] = []
         for name, parameter in self.net.named_parameters():
-            (flow if name.startswith("raft.") else rest).append(parameter)
+            (flow if name.startswith(FLOW_PARTS) else rest).append(parameter)
         if not recipe.flow.joint:
             for parameter in flow:
                 parameter.requires_grad_(False)
@@ -157,7 +174,7 @@ class Trainer:
         weights = [
             p
             for name, p in self.net.named_parameters()
-            if prefix is not None and name.startswith(prefix) and not name.startswith("raft.") and p.dim() == 4
+            if prefix is not None and name.startswith(prefix) and not name.startswith(FLOW_PARTS) and p.dim() == 4
         ]
         return Muon(weights, plan.rate, plan.momentum, plan.rows, plan.decay)
 
@@ -287,8 +304,13 @@ class Trainer:
         checkpoint.save(self.out / "checkpoint", self.optimiser.state(), record)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in `out`, exactly."""
+        """Go on from the checkpoint in `out`, exactly; one of another recipe is refused."""
         tensors, record = checkpoint.load(self.out / "checkpoint")
+        if changed := differences(self.recipe, record["recipe"]):
+            raise checkpoint.CheckpointError(
+                f"the checkpoint in {self.out} was made with other values of {', '.join(changed)}: "
+                "resume with the same recipe, or begin a new run with start=FILE"
+            )
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
         self.step, self.seconds = record["step"], record["seconds"]
         self.rng.bit_generator.state = record["rng"]

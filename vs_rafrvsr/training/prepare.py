@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +16,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vs_rafrvsr.models import raft
-from vs_rafrvsr.models.rafrvsr import RAFRVSR
-from vs_rafrvsr.training import data, motion
+from vs_rafrvsr.models.warp import SCALE
+from vs_rafrvsr.training import data, motion, real
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.variants import Net
 
+CAMERA = "camera/"
+"""Names of clips made from stills begin so."""
 CAMERA_SIZE = (288, 384)
 CAMERA_FRAMES = 16
 VALIDATION_PER_SOURCE = 4
@@ -48,40 +52,71 @@ class Shape:
     """Cut clips to a square of this side."""
 
 
+@dataclass(frozen=True)
+class Material:
+    """What a run is made of, in host memory."""
+
+    clips: list[data.Source]
+    stills: list[data.Source]
+
+    @classmethod
+    def of_packs(cls, packs: Sequence[Path], shape: Shape) -> Material:
+        """Video packs, with their stills."""
+        clips = [data.read_pack(pack, limit=shape.limit) for pack in packs]
+        stills = [data.read_stills(pack, limit=shape.limit) for pack in packs]
+        for pack, reading in zip([*packs, *packs], [*clips, *stills], strict=True):
+            print(f"{pack.name}: {reading.summary()}", flush=True)
+        return cls([s for r in clips for s in r.sources], [s for r in stills for s in r.sources])
+
+    @classmethod
+    def of_vimeo(cls, root: Path, recipe: Recipe, shape: Shape) -> Material:
+        """Vimeo-90K: the clips of `sep_trainlist.txt`, or the recipe's subset of them."""
+        names = data.vimeo_list(root / "sep_trainlist.txt", recipe.data.subset or None, recipe.seed)
+        reading = data.read_vimeo(root, names[: shape.limit])
+        print(f"{root.name}: {reading.summary()}", flush=True)
+        return cls(reading.sources, [])
+
+
 @torch.no_grad()
 def prepare(
-    packs: Sequence[Path], recipe: Recipe, flow_net: RAFRVSR, device: torch.device, cache: Path | None, shape: Shape
+    material: Material, recipe: Recipe, flow_net: Net, device: torch.device, cache: Path | None, shape: Shape
 ) -> Prepared:
-    """Read the packs, make the camera clips, degrade, and compute the flow (from `cache` if it holds it)."""
-    readings = [data.read_pack(pack, limit=shape.limit) for pack in packs]
-    stills = [data.read_stills(pack, limit=shape.limit) for pack in packs]
-    for pack, reading in zip([*packs, *packs], [*readings, *stills], strict=True):
-        print(f"{pack.name}: {reading.summary()}", flush=True)
-    clips = [
-        _bare(s.name, s.group, torch.from_numpy(_cut(s.hr, shape)), False, recipe, device)
-        for r in readings
-        for s in r.sources
-    ]
-    clips += camera_clips([s for r in stills for s in r.sources], recipe, device, shape)
-    flows = _flows(clips, flow_net, cache)
+    """Make the camera clips, degrade, and compute the flow (from `cache` if it holds it)."""
+    whole = [replace(s, hr=_cut(s.hr, shape.area), lr=_cut(s.lr, shape.area, SCALE)) for s in material.clips]
+    whole += camera_clips(material.stills, recipe, device, shape)
+
+    def held(group: str) -> bool:
+        return data.is_validation(group, recipe.data.validation_every)
+
+    def made(wanted: tuple[data.Source, int]) -> PoolClip:
+        source, variant = wanted
+        return _bare(source, variant, 0 if held(source.group) else recipe.seed, recipe, device)
+
+    wanted = [(s, v) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
+    # Encoders run beside one another; what runs on the device alone gains nothing from threads.
+    with ThreadPoolExecutor(os.cpu_count() if recipe.data.degradation == "real" else 1) as pool:
+        clips = list(pool.map(made, wanted))
+    flows = [_no_flow(c) for c in clips] if recipe.flow.joint else _flows(clips, flow_net, recipe, cache)
     clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
-    held = [c for c in clips if data.is_validation(c.source)]
     seen: Counter[tuple[str, bool]] = Counter()
     kept = []
-    for clip in held:
-        key = clip.source, clip.camera
-        seen[key] += 1
-        if seen[key] <= VALIDATION_PER_SOURCE:
-            kept.append(clip)
+    for clip in clips:
+        if held(clip.source):
+            key = clip.source, clip.camera
+            seen[key] += 1
+            if seen[key] <= VALIDATION_PER_SOURCE:
+                kept.append(clip)
     return Prepared(
-        [c for c in clips if not data.is_validation(c.source)],
+        [c for c in clips if not held(c.source)],
         [c for c in kept if not c.camera],
         [c for c in kept if c.camera],
     )
 
 
-def camera_clips(stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape) -> list[PoolClip]:
-    """`data.stills_clips` clips under smooth camera motion, the stills in turn; without flow."""
+def camera_clips(
+    stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
+) -> list[data.Source]:
+    """`data.stills_clips` clips under smooth camera motion, the stills in turn."""
     rng = np.random.default_rng(recipe.seed + 1)
     camera = motion.Camera(step=recipe.data.stills_step)
     size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
@@ -89,15 +124,20 @@ def camera_clips(stills: Sequence[data.Source], recipe: Recipe, device: torch.de
     for index in range(recipe.data.stills_clips if stills else 0):
         still = stills[index % len(stills)]
         hr = motion.render(torch.from_numpy(still.hr[0]).to(device), motion.path(rng, CAMERA_FRAMES, camera), size)
-        made.append(_bare(f"camera/{index}/{still.name}", still.group, hr, True, recipe, device))
+        made.append(data.Source(f"{CAMERA}{index}/{still.name}", still.group, hr.cpu().numpy()))
     return made
 
 
-def clip_flow(net: RAFRVSR, lr: Tensor) -> Tensor:
+def _no_flow(clip: PoolClip) -> Tensor:
+    """Where the step estimates its own."""
+    return torch.zeros(len(clip.lr), 4, *clip.lr.shape[-2:], device=clip.lr.device, dtype=torch.float16)
+
+
+def clip_flow(net: Net, lr: Tensor) -> Tensor:
     """Flow of a clip (n, 3, h, w) uint8 to both neighbours: (n, 4, h, w) fp16, see `PoolClip.flow`."""
     size = (lr.shape[-2], lr.shape[-1])
     features = net.encode(lr.float() / 255)
-    earlier, later = (raft.Features(*(x[part] for x in features)) for part in (slice(None, -1), slice(1, None)))
+    earlier, later = (features._make(x[part] for x in features) for part in (slice(None, -1), slice(1, None)))
     flow = torch.zeros(len(lr), 4, *size, device=lr.device, dtype=torch.float16)
     for at, current, other in ((slice(1, None), later, earlier), (slice(None, -1), earlier, later)):
         found = net.flow(current, other, size)
@@ -105,11 +145,11 @@ def clip_flow(net: RAFRVSR, lr: Tensor) -> Tensor:
     return flow
 
 
-def _flows(clips: Sequence[PoolClip], net: RAFRVSR, cache: Path | None) -> list[Tensor]:
+def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | None) -> list[Tensor]:
     key = hashlib.sha256("".join(f"{c.name}{tuple(c.lr.shape)}{int(c.lr.sum())}" for c in clips).encode()).hexdigest()[
         :16
     ]
-    file = cache / f"flow-{key}-{net.flow_updates}-{net.flow_input_scale}.safetensors" if cache else None
+    file = cache / f"flow-{key}-{recipe.flow.updates}-{recipe.flow.scale}.safetensors" if cache else None
     if file is not None and file.exists():
         held = load_file(file)
         return [held[str(i)].to(c.lr.device) for i, c in enumerate(clips)]
@@ -121,11 +161,26 @@ def _flows(clips: Sequence[PoolClip], net: RAFRVSR, cache: Path | None) -> list[
     return flows
 
 
-def _bare(name: str, group: str, hr: Tensor, camera: bool, recipe: Recipe, device: torch.device) -> PoolClip:
+@torch.no_grad()
+def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: torch.device) -> PoolClip:
     """A clip without flow; it is drawn by the square root of its detail."""
-    hr = hr.to(device)
-    lr = degrade(hr, recipe.data.degradation)
-    return PoolClip(name, group, hr, lr, torch.empty(0), math.sqrt(detail(hr)), camera)
+    name = f"{source.name}#{variant}" if variant else source.name
+    hr = torch.from_numpy(source.hr).to(device)
+    if source.lr is not None:
+        lr = torch.from_numpy(source.lr).to(device)
+    else:
+        digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+        lr = small(hr, recipe.data.degradation, np.random.default_rng(int(digest[:16], 16)))
+    weight = math.sqrt(detail(hr))
+    return PoolClip(name, source.group, hr, lr, torch.empty(0), weight, source.name.startswith(CAMERA))
+
+
+def small(hr: Tensor, degradation: str, rng: np.random.Generator) -> Tensor:
+    """LR frames of a clip (N, 3, H, W) uint8: by a benchmark's degradation, or by damage drawn for this clip."""
+    if degradation != "real":
+        return degrade(hr, degradation)
+    damage = real.draw(rng)
+    return real.squeeze(real.shrink(hr, damage, rng), damage)
 
 
 def detail(hr: Tensor) -> float:
@@ -136,5 +191,7 @@ def detail(hr: Tensor) -> float:
     return float(laplacian.abs().mean())
 
 
-def _cut(hr: data.Frames, shape: Shape) -> data.Frames:
-    return hr if shape.area is None else np.ascontiguousarray(hr[..., : shape.area, : shape.area])
+def _cut[T: (data.Frames, data.Frames | None)](frames: T, area: int | None, scale: int = 1) -> T:
+    if area is None or frames is None:
+        return frames
+    return np.ascontiguousarray(frames[..., : area // scale, : area // scale])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from vs_rafrvsr.training.data import VALIDATION_EVERY
 from vs_rafrvsr.training.variants import Variant
 
 
@@ -18,7 +20,13 @@ class Data:
     """What the pool is made of."""
 
     degradation: str = "bi"
-    """A key of `degrade.KINDS`."""
+    """A key of `degrade.PHASE`."""
+    variants: int = 1
+    """Copies of every training clip, each damaged in its own way, when the degradation is random."""
+    subset: int = 0
+    """Vimeo-90K: train on so many clips of its list, drawn by the seed; 0 for all."""
+    validation_every: int = VALIDATION_EVERY
+    """One source in so many is kept for validation."""
     stills_weight: float = 0.5
     """How often a camera clip made from a still is drawn, against a real clip of the same detail."""
     stills_step: tuple[float, float] = (1.0, 1.25)
@@ -59,7 +67,7 @@ class Muon:
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """Weights of `losses.TERMS`; a term at 0 is not computed."""
+    """Weights of `losses.TERMS` and of the perceptual term; a term at 0 is not computed."""
 
     charbonnier: float = 1.0
     mse: float = 0.0
@@ -67,6 +75,12 @@ class Losses:
     total_variation: float = 0.0
     flow: float = 0.0
     flow_original: float = 0.0
+    network: str = "vgg19"
+    """The perceptual term's: any torchvision classifier with `features`, but AlexNet."""
+    layers: tuple[int, ...] = (35,)
+    """Indices into its `features` whose outputs are compared."""
+    features: str = ""
+    """Its weights, a safetensors file in torchvision's names; torchvision's own if empty."""
     ramp: float = 0.0
     """Frame t of T weighs 1 + ramp * t / (T - 1), the weights scaled to mean 1."""
 
@@ -76,6 +90,8 @@ class Recipe:
     """One run."""
 
     name: str
+    architecture: Literal["rafrvsr", "frvsr"] = "rafrvsr"
+    """A key of `registry.ARCHITECTURES`; FRVSR takes of `model` only channels and blocks, and its flow is joint."""
     seed: int = 0
     steps: int = 20_000
     batch: int = 16
@@ -106,6 +122,10 @@ class Recipe:
     muon: Muon = field(default_factory=Muon)
     losses: Losses = field(default_factory=Losses)
 
+    def __post_init__(self) -> None:
+        if self.architecture == "frvsr" and not self.flow.joint:
+            raise RecipeError("frvsr learns its flow with the rest: set flow.joint = true")
+
 
 class RecipeError(ValueError):
     """A recipe or an override that cannot be read: names the key and what is allowed."""
@@ -126,6 +146,17 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     return build(Recipe, table)
 
 
+INCIDENTAL = {
+    "name",
+    "start",
+    "compiled",
+    "report_every",
+    "validate_every",
+    "checkpoint_every",
+    "flow.weights",
+    "losses.features",
+}
+"""Keys that may change when a run is resumed."""
 REHEARSAL = {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}, "data": {"stills_clips": 6}}
 """Changes that make any run small enough to rehearse on a CPU."""
 
@@ -144,6 +175,23 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     for key, value in changes.items():
         merged[key] = {**merged[key], **value} if isinstance(value, Mapping) else value
     return build(Recipe, merged)
+
+
+def differences(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
+    """Dotted keys in which a recipe differs from the table of another; where files lie and what is reported aside."""
+    own = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    return [
+        key
+        for key in sorted(_flat(own).keys() | _flat(record).keys())
+        if key not in INCIDENTAL and _flat(own).get(key) != _flat(record).get(key)
+    ]
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
 
 
 def _value(text: str) -> Any:  # noqa: ANN401  (whatever TOML says)
@@ -178,6 +226,8 @@ def _check(hint: Any, value: Any, key: str) -> Any:  # noqa: ANN401  (types as v
         return value
     if origin is tuple:
         parts = hint.__args__
+        if parts[-1] is Ellipsis and isinstance(value, list | tuple):
+            parts = parts[:1] * len(value)
         if not isinstance(value, list | tuple) or len(value) != len(parts):
             raise RecipeError(f"{key} = {value!r}: a list of {len(parts)}")
         return tuple(_check(part, x, key) for part, x in zip(parts, value, strict=True))

@@ -5,13 +5,16 @@ The default `Variant` computes exactly `models.RAFRVSR`, with the same parameter
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vs_rafrvsr.models import frvsr, raft
+from vs_rafrvsr.models.frvsr import FRVSR
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.srnet import SRNet
 from vs_rafrvsr.models.warp import SCALE, depth_to_space, space_to_depth, upsample_flow, warp
@@ -84,6 +87,41 @@ class Tail(nn.Sequential):
         super().__init__(*layers, nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1))
 
 
+class Net(Protocol):
+    """What the trainer asks of a network, beside what every nn.Module has; features and states are each one's own."""
+
+    @property
+    def base(self) -> nn.Module:
+        """The upscale that the network corrects."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """As nn.Module's."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        """As nn.Module's."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """As nn.Module's."""
+
+    def encode(self, frames: Tensor) -> Any:  # noqa: ANN401
+        """Features of frames (B, 3, h, w) in [0, 1]."""
+
+    def flow(self, current: Any, previous: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401
+        """Flow (B, 2, h, w) of pairs, in LR pixels."""
+
+    def clip_flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int) -> Tensor:  # noqa: ANN401
+        """The same by so many updates, for joint training."""
+
+    def refined(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
+        """The flow that the step uses."""
+
+    def empty_state(self, lr: Tensor) -> Any:  # noqa: ANN401
+        """The state before the first frame."""
+
+    def advance(self, lr: Tensor, state: Any, motion: Motion | None) -> Any:  # noqa: ANN401
+        """The next state; its `hr` is the output."""
+
+
 class VariantNet(RAFRVSR):
     """The recurrent model with a `Variant`'s changes."""
 
@@ -108,9 +146,15 @@ class VariantNet(RAFRVSR):
         """The flow that the step uses, from RAFT's."""
         return flow if self.refine is None else self.refine(lr, previous, flow)
 
+    def clip_flow(self, current: raft.Features, previous: raft.Features, size: tuple[int, int], updates: int) -> Tensor:
+        """Flow of pairs by so many updates, (B, 2, h, w) in LR pixels."""
+        return raft.flow(self.raft, current, previous, size, self.flow_input_scale, updates)
+
     def advance(self, lr: Tensor, state: State, motion: Motion | None) -> State:
         """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""
-        variant, base, dtype = self.variant, self.base(lr), state.hidden.dtype
+        variant, dtype = self.variant, state.hidden.dtype
+        with torch.autocast(lr.device.type, enabled=False):  # bf16 would round the picture to 256 steps
+            base = self.base(lr)
         batch, _, height, width = lr.shape
         inputs = [lr.to(dtype)]
         if variant.previous != "none":
@@ -140,16 +184,38 @@ class VariantNet(RAFRVSR):
         return space_to_depth(warped * motion.keep[:, None, None, None])
 
 
+class TrainedFRVSR(FRVSR):
+    """FRVSR in the trainer's hands, as `VariantNet` is RAFRVSR."""
+
+    def refined(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
+        """The flow itself."""
+        return flow
+
+    def clip_flow(self, current: frvsr.Features, previous: frvsr.Features, size: tuple[int, int], _: int) -> Tensor:
+        """Flow of pairs, (B, 2, h, w) in LR pixels."""
+        return self.flow(current, previous, size)
+
+    def advance(self, lr: Tensor, state: frvsr.State, motion: Motion | None) -> frvsr.State:
+        """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""
+        with torch.autocast(lr.device.type, enabled=False):
+            base = self.base(lr)
+        hr = state.hr if motion is None else warp(state.hr, upsample_flow(motion.flow))
+        aligned = torch.cat([lr, space_to_depth(hr)], 1).contiguous(memory_format=torch.channels_last)
+        residual, _ = self.sr(aligned)
+        return frvsr.State(base + depth_to_space(residual.float()))
+
+
 def _to_nearest(flow: Tensor) -> Tensor:
     """Flow to whole pixels, so that a bilinear fetch takes one pixel unchanged; gradients pass as if unrounded."""
     return flow + (flow.round() - flow).detach()
 
 
 @torch.no_grad()
-def initialise(net: VariantNet) -> None:
+def initialise(net: VariantNet | TrainedFRVSR) -> None:
     """He initialisation of the body; a block's second convolution and the tail at a tenth, as RRN (Isobe et al. 2020).
 
-    So blocks start near identity and the output near the bicubic base.
+    So blocks start near identity and the output near the bicubic base. FNet: He too, for its leaky ReLU, its last
+    convolution near zero; PyTorch's default shrinks the signal by layer, and it never leaves zero flow.
     """
     for name, parameter in net.sr.body.named_parameters():
         if name.endswith("bias"):
@@ -161,3 +227,7 @@ def initialise(net: VariantNet) -> None:
     *_, last = (layer for layer in net.sr.tail.modules() if isinstance(layer, nn.Conv2d))
     for parameter in last.parameters():
         parameter.mul_(0.1)
+    if isinstance(net, TrainedFRVSR):
+        for parameter in net.fnet.parameters():
+            nn.init.zeros_(parameter) if parameter.dim() == 1 else nn.init.kaiming_normal_(parameter, a=frvsr.LEAK)
+        nn.init.normal_(net.fnet.last[1].weight, std=1e-3)  # type: ignore[arg-type]  # a module's attribute

@@ -1,0 +1,41 @@
+"""The kernels on a GPU, with the signatures of host.py."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vs_rafrvsr.pixels.colour import Colour
+from vs_rafrvsr.pixels.cuda import download, upload
+from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.formats import Format
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+@cache
+def stream() -> torch.cuda.Stream:
+    return torch.cuda.Stream(torch.device("cuda", 0))
+
+
+def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
+    """Planes -> RGB (3, h, w). Rows are padded, as VapourSynth's are."""
+    padded = [np.pad(plane, ((0, 0), (0, 5)))[:, : plane.shape[1]] for plane in frame]
+    batch = [None, HostFrame(format=fmt, planes=padded, colour=colour)]
+    with torch.inference_mode(), torch.cuda.stream(stream()):
+        black, rgb = upload(batch, frame[0].shape, stream(), DTYPES[element]).cpu()
+    assert not black.any(), "a missing frame is black"
+    return np.asarray(rgb)
+
+
+def from_rgb(fmt: Format, rgb: NDArray[Any], colour: Colour) -> list[NDArray[Any]]:
+    """RGB (3, h, w) -> planes. The tensor's memory is (h, w, 3), so that strides count."""
+    with torch.inference_mode(), torch.cuda.stream(stream()):
+        last = torch.from_numpy(np.ascontiguousarray(rgb.transpose(1, 2, 0))).to(stream().device)
+        packed = download(last.permute(2, 0, 1), fmt, colour, stream())
+        stream().synchronize()
+    return fmt.planes(packed.numpy(), rgb.shape[1:])

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.fabricated import clip, picture, write_image
+from vs_rafrvsr.training import prepare as subject
+from vs_rafrvsr.training.data import Source, is_validation
+from vs_rafrvsr.training.degrade import degrade
+from vs_rafrvsr.training.loop import make_net
+from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
+from vs_rafrvsr.training.recipe import Recipe, change
+
+CPU = torch.device("cpu")
+NAMES = [f"owner{i}/repo{i}" for i in range(12)]  # owner2's is held for validation
+RECIPE = change(
+    Recipe(name="tiny"), {"model": {"channels": 4, "blocks": 1}, "flow": {"updates": 1}, "data": {"stills_clips": 2}}
+)
+
+
+def material() -> Material:
+    clips = [Source(f"{i}.mp4", NAMES[i], clip("", 4, 64, 64, seed=i).hr.numpy()) for i in (0, 1, 2)]
+    still = Source("still.jpg", NAMES[3], picture(400, 400).numpy()[None])
+    return Material(clips, [still])
+
+
+def made(recipe: Recipe, cache: Path | None = None) -> Prepared:
+    torch.manual_seed(0)
+    return prepare(material(), recipe, make_net(recipe, CPU), CPU, cache, Shape(area=64))
+
+
+def test_clips_are_degraded_and_split_by_source() -> None:
+    assert [is_validation(NAMES[i]) for i in range(4)] == [False, False, True, False]
+    found = made(RECIPE)
+    assert [c.name for c in found.train] == ["0.mp4", "1.mp4", "camera/0/still.jpg", "camera/1/still.jpg"]
+    assert [c.camera for c in found.train] == [False, False, True, True]
+    assert [c.name for c in found.real] == ["2.mp4"]
+    assert torch.equal(found.real[0].lr, degrade(found.real[0].hr, "bi"))
+    assert found.train[0].flow.shape == (4, 4, 16, 16)
+
+
+def test_random_damage_differs_by_variant_and_never_moves() -> None:
+    recipe = change(RECIPE, {"data": {"degradation": "real", "variants": 2, "stills_clips": 0}})
+    first, again = made(recipe), made(recipe)
+    assert [c.name for c in first.train[:3]] == ["0.mp4", "0.mp4#1", "1.mp4"]
+    assert len({c.lr.numpy().tobytes() for c in first.train}) >= 3  # some may be left clean
+    assert len(first.real) == 1
+    for a, b in zip([*first.train, *first.real], [*again.train, *again.real], strict=True):
+        assert torch.equal(a.lr, b.lr)
+    other = made(change(recipe, {"seed": 1}))
+    assert torch.equal(other.real[0].lr, first.real[0].lr)
+    assert not all(torch.equal(a.lr, b.lr) for a, b in zip(first.train, other.train, strict=True))
+
+
+def test_a_set_s_own_lr_frames_are_used() -> None:
+    own = np.full((4, 3, 16, 16), 9, np.uint8)
+    source = Source("a", NAMES[0], clip("", 4, 64, 64).hr.numpy(), own)
+    found = prepare(Material([source], []), RECIPE, make_net(RECIPE, CPU), CPU, None, Shape())
+    assert found.train[0].lr.numpy().tolist() == own.tolist()
+
+
+def test_a_subset_of_vimeo(tmp_path: Path) -> None:
+    names = [f"0000{i}/0001" for i in range(1, 7)]
+    (tmp_path / "sep_trainlist.txt").write_text("\n".join(names))
+    for name in names:
+        for i in range(1, 8):
+            write_image(tmp_path / "sequences" / name / f"im{i}.png", 64, 64, value=i)
+    recipe = change(RECIPE, {"data": {"subset": 4, "validation_every": 2}})
+    found = Material.of_vimeo(tmp_path, recipe, Shape())
+    assert (len(found.clips), found.stills) == (4, [])
+    split = prepare(found, recipe, make_net(recipe, CPU), CPU, None, Shape())
+    assert len(split.train) + len(split.real) == 4
+    assert all(is_validation(c.source, 2) for c in split.real)
+
+
+def test_flow_comes_from_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = made(RECIPE, tmp_path)
+    monkeypatch.setattr(subject, "clip_flow", None)
+    again = made(RECIPE, tmp_path)
+    assert all(torch.equal(a.flow, b.flow) for a, b in zip(first.train, again.train, strict=True))

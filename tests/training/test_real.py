@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.fabricated import clip
+from vs_rafrvsr.models.warp import BicubicBase
+from vs_rafrvsr.training.codec import Codec, compress, jpeg
+from vs_rafrvsr.training.degrade import PHASE, degrade
+from vs_rafrvsr.training.real import RESAMPLERS, Damage, blur, draw, shrink, squeeze
+
+HR = clip("a", 4, 64, 96).hr
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def test_without_damage_it_is_bi() -> None:
+    assert torch.equal(squeeze(shrink(HR, Damage(), rng()), Damage()), degrade(HR, "bi"))
+
+
+@pytest.mark.parametrize("resampler", RESAMPLERS)
+@pytest.mark.parametrize("middle", [None, 0.5])
+def test_samples_stay_centred(resampler: str, middle: float | None) -> None:
+    """A ramp comes back unmoved; a pixel off would be 2 of 255."""
+    ramp = (torch.arange(96) * 2).to(torch.uint8).expand(1, 3, 64, 96)
+    damage = Damage(resampler=resampler, middle=middle, blur=(1.5, 1.0, 0.3))
+    back = BicubicBase(PHASE["real"])(shrink(ramp, damage, rng()).float())
+    assert (back - ramp)[..., 16:-16, 20:-20].abs().mean() < 0.6
+
+
+def test_the_same_seed_gives_the_same_clip_and_another_another() -> None:
+    damages = [draw(rng(s)) for s in (1, 1, 2)]
+    assert damages[0] == damages[1] != damages[2]
+    damage = Damage(noise=5.0, shot=5.0, codec=Codec(name="libx264", crf=30, preset="veryfast"))
+    a, b, c = (squeeze(shrink(HR, damage, rng(s)), damage) for s in (1, 1, 2))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_noise_has_the_size_it_says_and_grey_noise_no_colour() -> None:
+    flat = torch.full((8, 3, 256, 256), 128, dtype=torch.uint8)
+    noisy = shrink(flat, Damage(noise=8.0), rng()).float() - 128
+    assert noisy.std().item() == pytest.approx(8, rel=0.05)
+    shot = shrink(flat, Damage(shot=8.0), rng()).float() - 128
+    assert shot.std().item() == pytest.approx(8 * (128 / 255) ** 0.5, rel=0.05)
+    grey = shrink(flat, Damage(noise=8.0, grey=True), rng())
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    assert not torch.equal(noisy[:, 0], noisy[:, 2])
+    assert not torch.equal(noisy[0], noisy[1])
+
+
+def test_blur_lies_along_its_angle() -> None:
+    point = torch.zeros(1, 3, 33, 33)
+    point[..., 16, 16] = 1
+    wide = blur(point, (2.0, 0.5, 0.0))[0, 0]
+    assert wide.sum().item() == pytest.approx(1, abs=1e-4)
+    assert wide[16, 19] > 10 * wide[19, 16]
+    assert torch.allclose(blur(point, (2.0, 0.5, np.pi / 2))[0, 0], wide.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["libx264", "libx265"])
+def test_an_encoder_damages_more_the_higher_its_crf(name: str) -> None:
+    """On grey frames: what 4:2:0 does to colours this small would hide it."""
+    frames = np.ascontiguousarray(HR[:, :1].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy())
+    errors = [
+        np.abs(compress(frames, Codec(name=name, crf=crf, preset="veryfast")).astype(float) - frames).mean()
+        for crf in (10, 30, 45)
+    ]
+    assert errors[0] < errors[1] < errors[2]
+    assert errors[0] < 2
+
+
+def test_jpeg_keeps_colours_in_place() -> None:
+    frames = np.full((2, 16, 16, 3), (200, 100, 30), np.uint8)
+    assert np.abs(jpeg(frames, 90).astype(int) - frames).max() < 6
+
+
+def test_draws_cover_every_kind_of_damage_and_leave_a_share_clean() -> None:
+    drawn = [draw(rng(seed)) for seed in range(300)]
+    assert 0.14 < sum(d == Damage() for d in drawn) / 300 < 0.27
+    for field in dataclasses.fields(Damage):
+        assert len({getattr(d, field.name) for d in drawn}) > 1, field.name

@@ -1,0 +1,255 @@
+"""RAFRVSR's recurrent step on our own Triton kernels: packed weights, launches, and the choice of tiles.
+
+cuDNN runs a convolution, its bias, its ReLU and the addition of a residual block as kernels of their own; here each is
+one kernel, and so are everything in front of the head (two warps, space-to-depth, concatenation) and everything behind
+the tail (depth-to-space, bicubic base). A step is 3 + 2 * blocks launches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
+from vs_rafrvsr.models.srnet import ResidualBlock
+from vs_rafrvsr.models.warp import SCALE
+
+WIDTHS = (16, 32, 64, 128)
+"""Channels that the kernels can have: a block's sides are powers of two, and a matrix product's at least 16."""
+
+EXTRA = 64
+"""Input channels of the head besides the hidden features: 48 of the HR frame, 3 of the LR frame, 13 zeros."""
+
+MAX_OFFSET = 2**31
+"""Offsets inside a tensor are 32-bit."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """How one kernel is cut up: pixels of a program, its warps, and how many loads deep it is pipelined."""
+
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+    march: bool = False
+    """Whether to use the kernel that goes down a strip of rows (convolutions of a residual block only)."""
+
+
+CANDIDATES = {
+    "convolution": (
+        Tile(8, 16, 4, 3),
+        Tile(8, 16, 4, 4),
+        Tile(8, 16, 8, 3),
+        Tile(8, 32, 8, 3),
+        Tile(16, 16, 8, 3),
+        Tile(16, 16, 8, 4),
+        Tile(16, 32, 16, 3),
+        Tile(8, 16, 4, 2),
+        Tile(8, 16, 4, 1),
+        Tile(9, 128, 8, 2, march=True),
+        Tile(17, 128, 8, 2, march=True),
+        Tile(34, 128, 8, 2, march=True),
+        Tile(18, 64, 4, 3, march=True),
+        Tile(34, 64, 4, 2, march=True),
+    ),
+    "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
+    "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
+}
+"""What scripts/bench_network.py measures. The choice is made there and written down here, never while a filter runs:
+the same device must run the same kernel for the same frame, or its last bits would differ from run to run."""
+
+MODEST = {
+    "head": Tile(8, 16, 4, 3),
+    "body": Tile(8, 16, 4, 3),
+    "tail": Tile(8, 16, 8, 3),
+    "align": Tile(4, 16, 4, 1),
+}
+"""At most 96 KiB of shared memory at 128 channels, 72 at 64: what every GPU from Ampere on has."""
+
+HOPPER = MODEST | {"tail": Tile(8, 8, 4, 3), "align": Tile(2, 16, 4, 1)}
+"""The best ones on an H100, over 480x270 and 960x540 together."""
+
+
+def chosen(device: torch.device) -> dict[str, Tile]:
+    """The tiles of every kernel on this device."""
+    hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+    return HOPPER if hopper else MODEST
+
+
+def obstacle(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels cannot run this model there; None where they can."""
+    if device.type != "cuda":
+        return "there is no CUDA device"
+    if dtype != torch.float16:
+        return "the precision is not fp16"
+    if not isinstance(model, RAFRVSR) or model.channels not in WIDTHS:
+        return "the model has another shape"
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return "the GPU is older than Ampere"
+    return None if find_spec("triton") else "Triton is not installed"
+
+
+def fits(channels: int, size: tuple[int, int]) -> bool:
+    """Whether a frame of size (h, w) can be addressed."""
+    return size[0] * size[1] * max(channels + EXTRA, 3 * SCALE**2) < MAX_OFFSET
+
+
+class FastStep:
+    """`RAFRVSR.step` for one frame at a time, equal to it to fp16's rounding; the state's layout is channels_last."""
+
+    def __init__(self, model: RAFRVSR, tiles: dict[str, Tile] | None = None) -> None:
+        self.tiles = chosen(model.base.kernel.device) | (tiles or {})
+        self.channels = model.channels
+        if self.tiles["body"].march and self.channels > 64:  # its weights would not fit into shared memory
+            self.tiles["body"] = MODEST["body"]
+        self.head = _pack(_ordered(model.sr.head, self.channels), model.sr.head.bias, self.channels)
+        blocks = cast(Iterable[ResidualBlock], model.sr.body)
+        convolutions = [layer for block in blocks for layer in (block.a, block.b)]
+        self.body = [_pack(layer.weight, layer.bias, self.channels) for layer in convolutions]
+        self.tail = _pack(model.sr.tail.weight, model.sr.tail.bias, 64)
+        self.base = model.base.kernel.reshape(SCALE**2, 25).float().contiguous()
+
+    def __call__(self, lr: Tensor, state: State, flow: Tensor | None) -> State:
+        """As `RAFRVSR.step` of the nominal part: lr (1, 3, h, w) fp32, flow (1, 2, h, w) fp32 or None."""
+        height, width = lr.shape[-2:]
+        out = State(
+            torch.empty_like(state.hr),
+            lr.new_empty(height, width, self.channels, dtype=torch.float16).permute(2, 0, 1)[None],
+        )
+        self.run(lr, state, torch.zeros_like(lr[:, :2]) if flow is None else flow, out)
+        return out
+
+    def run(self, lr: Tensor, state: State, flow: Tensor, out: State) -> Tensor:
+        """The step into `out`, which may be `state`: the state is read before anything of it is overwritten.
+
+        Returns the output frame (1, 3, 4h, 4w): `out.hr`, and bicubically what lr has outside [0, 1].
+        """
+        aligned = self.align(lr, state, flow)
+        hidden = out.hidden[0].permute(1, 2, 0)
+        self.convolve(aligned, self.head, hidden, relu=True)
+        self.residual_blocks(hidden)
+        return self.finish(hidden, lr, out.hr)
+
+    def align(self, lr: Tensor, state: State, flow: Tensor) -> Tensor:
+        """The head's input (h, w, channels + EXTRA)."""
+        kernels, tile = _kernels(), self.tiles["align"]
+        height, width = lr.shape[-2:]
+        out = lr.new_empty(height, width, self.channels + EXTRA, dtype=torch.float16)
+        hidden = state.hidden.contiguous(memory_format=torch.channels_last)
+        kernels.align[_programs(tile, height, width)](
+            lr.contiguous(),
+            state.hr.contiguous(),
+            hidden,
+            flow.contiguous(),
+            out,
+            height,
+            width,
+            self.channels,
+            tile.rows,
+            tile.columns,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+        return out
+
+    def residual_blocks(self, x: Tensor) -> None:
+        """All blocks, in place: x (h, w, channels)."""
+        between = torch.empty_like(x)
+        for first, second in zip(self.body[::2], self.body[1::2], strict=True):
+            self.convolve(x, first, between, relu=True)
+            self.convolve(between, second, x, residual=x)
+
+    def convolve(
+        self,
+        x: Tensor,
+        packed: tuple[Tensor, Tensor],
+        out: Tensor,
+        *,
+        residual: Tensor | None = None,
+        relu: bool = False,
+    ) -> None:
+        """A 3x3 convolution with its bias, then ReLU or `+ residual`: x (h, w, C) -> out (h, w, channels)."""
+        weight, bias = packed
+        height, width, inputs = x.shape
+        outputs = out.shape[-1]
+        depth = min(64, outputs)
+        tile = self.tiles["body" if inputs == outputs else "head"]
+        kernel = _kernels().march if tile.march else _kernels().convolve
+        kernel[_programs(tile, height, width)](
+            x,
+            weight,
+            bias,
+            x if residual is None else residual,
+            out,
+            height,
+            width,
+            inputs,
+            outputs,
+            depth,
+            relu,
+            residual is not None,
+            tile.rows,
+            tile.columns,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+
+    def finish(self, hidden: Tensor, lr: Tensor, hr: Tensor) -> Tensor:
+        """The tail and the bicubic base: hidden (h, w, channels), lr (1, 3, h, w) -> hr, and the frame (see `run`)."""
+        tile = self.tiles["tail"]
+        height, width = lr.shape[-2:]
+        weight, bias = self.tail
+        frame = torch.empty_like(hr)
+        _kernels().finish[_programs(tile, height, width)](
+            hidden,
+            weight,
+            bias,
+            lr.contiguous(),
+            self.base,
+            hr,
+            frame,
+            height,
+            width,
+            self.channels,
+            min(64, self.channels),
+            tile.rows,
+            tile.columns,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+        )
+        return frame
+
+
+def _kernels() -> Any:  # noqa: ANN401  (a module that needs Triton, loaded only where it is there)
+    from vs_rafrvsr.engine import kernels
+
+    return kernels
+
+
+def _programs(tile: Tile, height: int, width: int) -> tuple[int]:
+    return (-(-height // tile.rows) * -(-width // tile.columns),)
+
+
+def _ordered(head: nn.Conv2d, channels: int) -> Tensor:
+    """The head's weight, inputs (LR, HR, hidden), for the order in which `align` writes them: (hidden, HR, LR, zeros).
+
+    Hidden features come first, so that they begin where 16-byte accesses can.
+    """
+    frame, hr, hidden = head.weight.split([3, 3 * SCALE**2, channels], 1)
+    zeros = frame.new_zeros(frame.shape[0], EXTRA - 3 - 3 * SCALE**2, 3, 3)
+    return torch.cat([hidden, hr, frame, zeros], 1)
+
+
+def _pack(weight: Tensor, bias: Tensor | None, outputs: int) -> tuple[Tensor, Tensor]:
+    """(N, C, 3, 3) and (N) -> (9 * C, outputs) and (outputs) fp16, zeros where there is no such output."""
+    assert bias is not None
+    missing = outputs - weight.shape[0]
+    rows = weight.detach().permute(2, 3, 1, 0).reshape(-1, weight.shape[0])
+    packed = nn.functional.pad(rows, (0, missing)).half().contiguous()
+    return packed, nn.functional.pad(bias.detach(), (0, missing)).half().contiguous()

@@ -1,0 +1,137 @@
+"""CUDA graphs: one launch instead of hundreds, so that the host spends microseconds and the GIL is free for others.
+
+A graph replays the very kernels that eager mode runs, on fixed memory. So what runs in one is given fixed shapes: the
+flow's batches are filled up, and the recurrent state of the chunk that stepped last lies in the graph's own memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+type Run = Callable[..., tuple[Tensor, ...]]
+
+
+@cache
+def _say(reason: str) -> None:
+    """Once, not per graph and filter."""
+    log.warning("CUDA graphs cannot be used here (%s); the network runs without them, more slowly", reason)
+
+
+class Graph:
+    """`run`, a function of tensors, captured at its first call; eager where capturing fails.
+
+    The shapes and dtypes of the first call hold for all. The results lie in the graph's memory until the next call of
+    any graph with the same `pool`.
+    """
+
+    def __init__(self, run: Run, pool: Any = None) -> None:  # noqa: ANN401  (torch's handle has no type)
+        self.run, self.pool = run, pool
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: list[Tensor] = []
+        self._results: tuple[Tensor, ...] = ()
+        self._eager = False
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The results for these inputs."""
+        if self._graph is None and not self._eager:
+            self._inputs = [torch.empty_like(x).copy_(x) for x in inputs]
+            self._capture()
+        if self._graph is None:
+            return self.run(*inputs)
+        for static, x in zip(self._inputs, inputs, strict=True):
+            static.copy_(x)
+        self._graph.replay()
+        return self._results
+
+    def _capture(self) -> None:
+        try:
+            self.run(*self._inputs)  # compiles kernels and loads libraries, which cannot be captured
+            graph = torch.cuda.CUDAGraph()
+            # A stream of this device: torch's own for captures belongs to whichever device captured first.
+            # thread_local: what other threads do with CUDA meanwhile, neighbouring filters too, is no error.
+            stream = torch.cuda.Stream()
+            with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
+                self._results = self.run(*self._inputs)
+            self._graph = graph
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._eager, self._inputs = True, []
+            _say(str(error).partition("\n")[0])
+
+
+class Batched:
+    """`run` over any number of items, always `batch` at a time: the last batch is filled up with its last item.
+
+    So an item's numbers do not depend on how many there are, and one captured shape serves all.
+    """
+
+    def __init__(self, run: Run, batch: int) -> None:
+        self.run, self.batch = run, batch
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The results for all items, copied out of the graph's memory."""
+        items = len(inputs[0])
+        parts = []
+        for start in range(0, items, self.batch):
+            piece = [x[start : start + self.batch] for x in inputs]
+            missing = self.batch - len(piece[0])
+            if missing:
+                piece = [torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) for x in piece]
+            parts.append([result[: self.batch - missing].clone() for result in self.run(*piece)])
+        return tuple(torch.cat(same) if len(same) > 1 else same[0] for same in zip(*parts, strict=True))
+
+
+@dataclass(eq=False)
+class Held:
+    """A recurrent state: in the graph's memory while it is the last one made, moved out before another takes over."""
+
+    hr: Tensor
+    hidden: Tensor
+    frame: Tensor | None = None
+    """The output that was made with it, in the graph's memory until the next step."""
+
+
+class GraphStep:
+    """A recurrent step in a graph whose state stays in place; a chunk that takes over moves its own state in.
+
+    Args:
+        run: (lr, hr, hidden, flow) -> the output frame; replaces hr and hidden by the next state.
+        pool: see Graph.
+    """
+
+    def __init__(self, run: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], pool: Any = None) -> None:  # noqa: ANN401
+        self._step = run
+        self._graph = Graph(self._in_place, pool)
+        self._resident: Held | None = None
+        self._owner: Callable[[], Held | None] = lambda: None
+
+    def _in_place(self, lr: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
+        assert self._resident is not None
+        return (self._step(lr, self._resident.hr, self._resident.hidden, flow),)
+
+    def __call__(self, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor, state: object) -> Held:
+        """The state after `state`, whose tensors are hr and hidden; `state` itself is used up."""
+        if self._resident is None:
+            self._resident = Held(torch.zeros_like(hr), torch.zeros_like(hidden))
+            self._graph(lr, flow)  # the capture's trial run spoils the state, so it comes before there is one
+        owner = self._owner()
+        if owner is None or owner is not state:
+            if owner is not None:
+                owner.hr, owner.hidden = owner.hr.clone(), owner.hidden.clone()
+            self._resident.hr.copy_(hr)
+            self._resident.hidden.copy_(hidden)
+        (frame,) = self._graph(lr, flow)
+        made = Held(self._resident.hr, self._resident.hidden, frame)
+        self._owner = weakref.ref(made)
+        return made

@@ -1,0 +1,169 @@
+"""Planes <-> RGB tensors on a CUDA device: kernels.cu through CuPy, memory and streams through PyTorch.
+
+Both sides run on one stream, and tensors reach the kernels as CuPy arrays through DLPack, without a copy. The only
+module that knows CuPy; importing it does not load CuPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
+from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.formats import Format
+
+BLOCK = (32, 8)
+"""Threads of a block: a warp takes neighbours of one row."""
+
+STRIP = 4
+"""Rows of chroma that a thread of `rgb_to_planes` makes, as in kernels.cu."""
+
+
+class CudaExchange:
+    """See Exchange: the clip's own planes, converted on the device."""
+
+    def __init__(self, fmt: Format, stream: torch.cuda.Stream) -> None:
+        self.format, self.stream = fmt, stream
+
+    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
+        """See `upload`."""
+        return upload(frames, size, self.stream)
+
+    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
+        """See `download`."""
+        return download(rgb, self.format, colour, self.stream)
+
+
+def upload(
+    frames: Sequence[HostFrame | None],
+    size: tuple[int, int],
+    stream: torch.cuda.Stream,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Frames of size (h, w) -> (B, 3, h, w), nominally in [0, 1]; a missing frame is black.
+
+    Copies and kernels are only enqueued, on the stream, which the caller has made current. A frame's numbers do not
+    depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample cannot poison
+    the recurrence.
+    """
+    rgb = torch.empty((len(frames), 3, *size), dtype=dtype, device=stream.device)
+    for target, frame in zip(rgb, frames, strict=True):
+        if frame is None:
+            target.zero_()
+            continue
+        host = _pinned(frame.format.bytes(size))
+        frame.format.pack(frame.planes, host.numpy())
+        planes = host.to(stream.device, non_blocking=True)  # goes on while the next frame is packed
+        parameters = parameters_in(frame.format, frame.colour, size, _strides(target))
+        kernel = _kernels(frame.format, dtype, stream.device)["planes_to_rgb"]
+        _launch(kernel, size, stream, planes, target, parameters)
+    return rgb
+
+
+def download(rgb: Tensor, fmt: Format, colour: Colour, stream: torch.cuda.Stream) -> Tensor:
+    """RGB (3, H, W) of any strides -> the bytes of a packed frame, in pinned memory, complete when the stream is there.
+
+    As in `upload`, everything is only enqueued. `Format.planes` finds the planes in the bytes.
+    """
+    size = (rgb.shape[1], rgb.shape[2])
+    planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=stream.device)
+    height, width = fmt.shapes(size)[-1]
+    kernel = _kernels(fmt, rgb.dtype, stream.device)["rgb_to_planes"]
+    parameters = parameters_out(fmt, colour, size, _strides(rgb))
+    _launch(kernel, (-(-height // STRIP), width), stream, rgb, planes, parameters)
+    return _pinned(planes.numel()).copy_(planes, non_blocking=True)
+
+
+def _pinned(length: int) -> Tensor:
+    """PyTorch keeps pinned memory for the next frame, and does not give it out before the copies from it are done."""
+    return torch.empty(length, dtype=torch.uint8, device="cpu", pin_memory=True)
+
+
+def _strides(rgb: Tensor) -> tuple[int, int, int]:
+    return cast(tuple[int, int, int], rgb.stride())
+
+
+def _launch(
+    kernel: Any,  # noqa: ANN401  (a cupy.RawKernel)
+    threads: tuple[int, int],
+    stream: torch.cuda.Stream,
+    source: Tensor,
+    target: Tensor,
+    parameters: NDArray[np.void],
+) -> None:
+    """Enqueue a kernel with a thread for each (y, x). It gets bare addresses: strides are among the parameters."""
+    grid = tuple(-(-count // block) for count, block in zip(reversed(threads), BLOCK, strict=True))
+    with shared_stream(stream):
+        kernel(grid, BLOCK, (as_cupy(source), as_cupy(target), parameters))
+
+
+def as_cupy(tensor: Tensor) -> Any:  # noqa: ANN401  (a cupy.ndarray)
+    """The same memory as a CuPy array."""
+    import cupy
+
+    return cupy.from_dlpack(tensor)
+
+
+@dataclass(frozen=True)
+class _CudaStream:
+    """PyTorch's stream under the protocol that CuPy asks for, which not every PyTorch implements."""
+
+    stream: torch.cuda.Stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.stream.cuda_stream
+
+
+def shared_stream(stream: torch.cuda.Stream) -> Any:  # noqa: ANN401  (a cupy.cuda.Stream)
+    """A context in which CuPy enqueues on PyTorch's stream, in this thread."""
+    import cupy
+
+    return cupy.cuda.Stream.from_external(_CudaStream(stream))
+
+
+@cache
+def _kernels(fmt: Format, element: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """The functions of kernels.cu for a format and a tensor's dtype; CuPy keeps what it has compiled on disk."""
+    import cupy
+
+    defines = {**fmt.defines, "ELEMENT": {torch.float32: "float", torch.float16: "Half"}[element]}
+    text = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines.items()))
+    with cupy.cuda.Device(device.index):
+        module = cupy.RawModule(code=text, options=options)
+        return {name: module.get_function(name) for name in ("planes_to_rgb", "rgb_to_planes")}
+
+
+def trouble(fmt: Format, stream: torch.cuda.Stream) -> str | None:
+    """Why CuPy cannot serve a format on the stream's device, and what to install; None where it can.
+
+    CuPy may be missing, built for another CUDA, or without a compiler: trying it tells all of these, and what has been
+    compiled for the trial is needed anyway.
+    """
+    size = (2, 2)
+    ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
+    colour = Colour(matrix=1, full=True)
+    try:
+        with torch.cuda.device(stream.device), torch.cuda.stream(stream):
+            rgb = upload([HostFrame(format=fmt, planes=ones, colour=colour)], size, stream)
+            packed = download(rgb[0], fmt, colour, stream)
+            stream.synchronize()
+    except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
+        return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"
+    back = fmt.planes(packed.numpy(), size)
+    right = all(np.allclose(plane, one, atol=1e-2) for plane, one in zip(back, ones, strict=True))
+    return None if right else f"CuPy computes wrongly; {_advice()}"
+
+
+def _advice() -> str:
+    major = str(torch.version.cuda).partition(".")[0]
+    return f"pip install 'vapoursynth-rafrvsr[cuda{major}]' brings the one that fits this PyTorch"

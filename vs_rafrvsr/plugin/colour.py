@@ -1,0 +1,80 @@
+"""What a source frame's properties say of its colour, and what is assumed where they say nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vs_rafrvsr.errors import ClipError
+from vs_rafrvsr.pixels.colour import CHROMA_OFFSETS, MATRICES, Colour
+from vs_rafrvsr.plugin.host import Frame, Host, lib
+
+BT709, BT601 = 1, 6
+
+UNSPECIFIED = 2
+"""ITU-T H.273: `_Matrix`, `_Transfer` or `_Primaries` that says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The colour properties of one frame; None where they say nothing or mean nothing for the format."""
+
+    matrix: int | None
+    range: int | None
+    """1 is full."""
+    chromaloc: int | None
+    transfer: int | None
+    primaries: int | None
+
+
+class ColourReader:
+    """Reads the frames of one clip."""
+
+    def __init__(self, video: Any) -> None:  # noqa: ANN401  (a cffi struct)
+        self.family = video.format.colorFamily
+        self.subsampled = bool(video.format.subSamplingW or video.format.subSamplingH)
+        self.guess = BT601 if video.height <= 576 and video.width <= 1024 else BT709
+        """Where nothing says it: BT.601 for standard definition, else BT.709, as players do."""
+
+    def said(self, frame: Frame, host: Host) -> Said:
+        """What the frame says."""
+        return Said(
+            matrix=_specified(host.prop(frame, b"_Matrix")) if self.family != lib.cfRGB else None,
+            range=_range(frame, host),
+            chromaloc=host.prop(frame, b"_ChromaLocation") if self.subsampled else None,
+            transfer=_specified(host.prop(frame, b"_Transfer")),
+            primaries=_specified(host.prop(frame, b"_Primaries")),
+        )
+
+    def matrix(self, said: Said) -> int | None:
+        """The matrix, guessed where nothing says it; None for RGB."""
+        return self.guess if said.matrix is None and self.family != lib.cfRGB else said.matrix
+
+    def known(self, frame: Frame, n: int, host: Host) -> Colour:
+        """The same for the kernels, with what the resizer assumes filled in.
+
+        Raises:
+            ClipError: they do not know it.
+        """
+        said = self.said(frame, host)
+        matrix = self.matrix(said) or BT709  # RGB has none, and any does
+        if matrix not in MATRICES or (said.chromaloc or 0) not in CHROMA_OFFSETS:
+            raise ClipError(
+                f"frame {n} has _Matrix={matrix} and _ChromaLocation={said.chromaloc}; matrices "
+                f"{', '.join(map(str, sorted(MATRICES)))} and locations 0 to 5 are supported on the GPU: convert "
+                "first with resize.Bicubic(matrix=…), or pass RGB"
+            )
+        full = self.family == lib.cfRGB if said.range is None else said.range == 1
+        return Colour(matrix=matrix, full=full, location=said.chromaloc or 0)
+
+
+def _specified(value: int | None) -> int | None:
+    return None if value == UNSPECIFIED else value
+
+
+def _range(frame: Frame, host: Host) -> int | None:
+    """`_Range` (1 is full), or the deprecated `_ColorRange`, which is the other way round."""
+    value = host.prop(frame, b"_Range")
+    if value is None and (old := host.prop(frame, b"_ColorRange")) is not None:
+        value = 1 - old
+    return value
