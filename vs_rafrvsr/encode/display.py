@@ -13,14 +13,14 @@ from rich.progress import Progress as Display
 
 from vs_rafrvsr.encode.render import Progress
 
-
 NOBODY: Mapping[str, Progress] = MappingProxyType({})
 
 
 class Show(Protocol):
-    """What to call as frames are written, with the progress in all, and that of each worker by its name."""
+    """What to call as frames are written."""
 
-    def __call__(self, progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None: ...
+    def __call__(self, progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
+        """Show the progress in all, and that of each worker by its name."""
 
 
 @contextmanager
