@@ -19,7 +19,11 @@ def grids(draw: st.DrawFn) -> tuple[Grid, frozenset[int]]:
         leadin=draw(st.integers(0, 16)),
         group=draw(st.sampled_from([16, 16, 20])),
     )
-    return grid, frozenset(draw(st.sets(st.integers(1, frames), max_size=12)) - {frames})
+    anywhere = st.sets(st.integers(1, frames), max_size=12)
+    runs = st.builds(
+        lambda a, b: set(range(a, b)), st.integers(1, frames), st.integers(1, frames)
+    )  # shots of one frame
+    return grid, frozenset(draw(anywhere | runs)) - {frames}
 
 
 def reference(grid: Grid, cuts: frozenset[int], n: int) -> list[tuple[int, int | None]]:
