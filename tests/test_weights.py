@@ -170,7 +170,7 @@ def test_swapped_shapes_and_foreign_names_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("field", "value"), [("architecture", ["rafrvsr"]), ("architecture", 7), ("config", "wide")])
 def test_a_header_with_fields_of_another_type_is_refused(tmp_path: Path, field: str, value: object) -> None:
     header, tensors = weights.load(MODELS["rafrvsr"].path)
-    weights.save(tmp_path / "w", replace(header, **{field: value}), tensors)
+    weights.save(tmp_path / "w", weights.Header(**(vars(header) | {field: value})), tensors)
     with pytest.raises(WeightsError, match="not a weights file"):
         load("rafrvsr", str(tmp_path / "w"), None)
 
