@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -17,18 +18,21 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.errors import EncodeError
 
 MESSAGE_LINES = 30
-PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away: then the reader is to blame
+PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
 
 def find_vspipe() -> str:
-    """The vspipe of this Python environment, else one on PATH."""
-    name = "vspipe.exe" if sys.platform == "win32" else "vspipe"
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """The vspipe inside the package vapoursynth, else one on PATH.
+
+    The package also puts a command vspipe on PATH, which only starts that program: whoever kills the command leaves the
+    program behind, and interrupted it says that all went well.
+    """
+    spec = find_spec("vapoursynth")
+    folders = spec.submodule_search_locations if spec is not None else None
+    inside = [Path(folder) / ("vspipe.exe" if sys.platform == "win32" else "vspipe") for folder in folders or ()]
+    found = next((str(path) for path in inside if path.exists()), shutil.which("vspipe"))
     if found is None:
-        raise EncodeError(
-            "vspipe was not found beside Python nor on PATH; install VapourSynth: pip install vapoursynth"
-        )
+        raise EncodeError("vspipe was not found; install VapourSynth: pip install vapoursynth")
     return found
 
 

@@ -26,6 +26,12 @@ from vs_rafrvsr.schedule import Grid
 COPIES = 4
 """HR frames that live at once for one output: the state before and after, the network's residual, the output."""
 
+MOST_SNAPSHOTS = 8
+"""Copies of the recurrent state that a filter keeps at most for going backwards: every 32 frames of the usual chunk."""
+
+SNAPSHOTS_SHARE = 8
+"""Nor may they take more than one part in this of the device's memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
@@ -55,7 +61,7 @@ class Network:
         return (self.fast or self.model).flow(current, previous, self.size)
 
     def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
-        """The state after `state`, which is used up; None stands for the empty one."""
+        """The state after `state`, which is used up unless it is a copy; None stands for the empty one."""
         if self.fast is not None:
             return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
         return self.model.step(lr.clamp(0, 1), state or self.model.empty_state(lr), flow, self.stack)
@@ -71,6 +77,19 @@ class Network:
             return frame[0]
         excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
         return (state.hr + excess)[0]
+
+    def copy(self, state: State) -> State:
+        """The same state, which steps leave alone: those of a CUDA graph overwrite their own, the model's do not."""
+        if self.fast is None:
+            return state
+        held = cast(Held, state)
+        return cast(State, Held(held.hr.clone(), held.hidden.clone()))
+
+    def snapshots(self) -> int:
+        """How many copies of the state may be kept: a function of the device's *total* memory, as tiles are."""
+        height, width = self.size
+        state = 2 * 3 * 4 * 16 * height * width  # hidden features take about as much as the HR frame
+        return min(MOST_SNAPSHOTS, self.runtime.total_memory() // SNAPSHOTS_SHARE // state)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
