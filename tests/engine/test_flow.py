@@ -11,7 +11,7 @@ pytest.importorskip("triton")
 
 from tests.engine.test_convolution import DEVICE, INTERPRETED, distance
 from vs_rafrvsr.engine import flow_launches as launches
-from vs_rafrvsr.engine.flow import FastFlow, _pyramid, batch_size
+from vs_rafrvsr.engine.flow import FastFlow, _enlarging, _pyramid, batch_size
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.raft import Features
@@ -72,6 +72,15 @@ def test_the_input_equals_rafts(size: tuple[int, int]) -> None:
     found = launches.pack(frames, raft.STRIDE)
     assert distance(found[..., :3], nhwc(raft.prepare(frames, 1.0))) < 1e-3
     assert not found[..., 3:].any()
+
+
+@pytest.mark.parametrize(("size", "scale"), [((24, 40), 1.0), ((17, 23), 2.0), ((30, 45), 0.7), ((24, 41), 1.02)])
+def test_the_flow_comes_to_the_frames_size_as_rafts(size: tuple[int, int], scale: float) -> None:
+    working = raft.working_size(*size, scale)
+    rows, columns = (-(-side // raft.STRIDE) for side in working)
+    estimate = torch.randn(2, 2, rows, columns, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    down, across = _enlarging((rows, columns), size, working, estimate.device)
+    torch.testing.assert_close(down @ (estimate @ across), raft.to_frame_size(estimate, size, working))
 
 
 @pytest.mark.parametrize("size", [(17, 23), (24, 40)] if INTERPRETED else [(17, 23), (61, 40), (270, 480)])

@@ -12,6 +12,7 @@ Equal to raft.encode and raft.flow but for rounding. The flow itself and its coo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class FastFlow:
         self.levels = net.corr_block.num_levels
         self.update = _Update(net.update_block, self.levels)
         self.scale, self.updates = model.flow_input_scale, model.flow_updates
+        self._enlarging = cache(_enlarging)
 
     def encode(self, frames: Tensor) -> Features:
         """As raft.encode; features fp16."""
@@ -60,7 +62,8 @@ class FastFlow:
     def flow(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """As raft.flow, (B, 2, h, w) fp32, of features (current context, current matching, previous matching)."""
         estimate = _nchw(self._match(*features))[:, :2]
-        return raft.to_frame_size(estimate, size, raft.working_size(*size, self.scale))
+        down, across = self._enlarging(estimate.shape[-2:], size, raft.working_size(*size, self.scale), estimate.device)
+        return down @ (estimate.contiguous() @ across)
 
     def _match(self, context: Tensor, current: Tensor, previous: Tensor) -> Tensor:
         """As raft._match; the flow is (B, H/8, W/8, 8), zeros behind its two channels."""
@@ -198,6 +201,22 @@ class _Layer:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.convolution(x)
         return x, launches.norm(x) if self.normed else self.convolution.scale
+
+
+def _enlarging(
+    grid: tuple[int, int], size: tuple[int, int], working: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """raft.to_frame_size as matrices, (2, h, H/8) and (W/8, w): it is linear, and works along one axis at a time.
+
+    Its passes over images of the working size cost more than all products.
+    """
+    # Along one axis the other is short, and constant; which of the two ways of resizing is taken depends on the height.
+    short = 4 if working[0] > size[0] else 8
+    rows, columns = (torch.eye(side, device=device)[:, None, None].expand(-1, 2, 1, -1) for side in grid)
+    down = raft.to_frame_size(rows.mT, (size[0], short), (working[0], 8))[:, 0, :, 0].T
+    across = raft.to_frame_size(columns, (short, size[1]), (8, working[1]))[:, 0, 0]
+    down, across = down / down.sum(1, keepdim=True), across / across.sum(0)
+    return torch.stack([down * (raft.STRIDE * s / w) for s, w in zip(size[::-1], working[::-1], strict=True)]), across
 
 
 def _pyramid(previous: Tensor, levels: int) -> Tensor:
