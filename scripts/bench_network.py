@@ -18,7 +18,7 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,22 +27,21 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from benchmarking.network import Run, Subject, milliseconds, subject
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vs_rafrvsr.engine import flow as fast_flow
 from vs_rafrvsr.engine import flow_launches
-from vs_rafrvsr.engine.convolution import CANDIDATES, EXTRA, FastStep, Tile, chosen
+from vs_rafrvsr.engine.convolution import CANDIDATES, FastStep, Tile, chosen
 from vs_rafrvsr.engine.fast import Fast
 from vs_rafrvsr.engine.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.runtime import Runtime
-from vs_rafrvsr.models import raft, registry
+from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import SCALE, space_to_depth, upsample_flow, warp
 from vs_rafrvsr.options import Options
-
-GROUP = 16
-type Run = Callable[[], object]
+from vs_rafrvsr.schedule import GROUP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,29 +89,10 @@ class Bench:
         a, b = (torch.randn(8192, 8192, device=self.device, dtype=torch.float16) for _ in range(2))
         source = torch.randn(2**28, device=self.device)
         target = torch.empty_like(source)
-        flops = 2 * 8192**3 / (self.time(lambda: a @ b) / 1e3)
-        bandwidth = 2 * source.nbytes / (self.time(lambda: target.copy_(source)) / 1e3)
+        flops = 2 * 8192**3 / (milliseconds(self.device, lambda: a @ b) / 1e3)
+        bandwidth = 2 * source.nbytes / (milliseconds(self.device, lambda: target.copy_(source)) / 1e3)
         self.facts |= {"fp16_flops": flops, "copy_bytes_per_s": bandwidth}
         return flops, bandwidth
-
-    def time(self, run: Run, repeats: int = 40) -> float:
-        """Median milliseconds of one replay."""
-        if self.rehearse:
-            start = time.perf_counter()
-            run()
-            return 1e3 * (time.perf_counter() - start)
-        replay = captured(run)
-        for _ in range(5):
-            replay()
-        times = []
-        for _ in range(repeats):
-            before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            before.record()
-            replay()
-            after.record()
-            torch.cuda.synchronize()
-            times.append(float(before.elapsed_time(after)))
-        return statistics.median(times)
 
     def measure(
         self,
@@ -128,7 +108,7 @@ class Bench:
     ) -> Row:
         """Time `run`, which makes `frames` frames, and note it; `work` is (operations, bytes) of one frame."""
         try:
-            ms = self.time(run) / frames
+            ms = milliseconds(self.device, run) / frames
         except Exception as failure:  # a variant that fails must not cost the others
             ms, note = float("nan"), f"{type(failure).__name__}: {str(failure)[:160]}"
         flops, size_bytes = work or (0.0, 0.0)
@@ -168,25 +148,6 @@ class Bench:
             self.json_file.write_text(json.dumps(self.facts | {"rows": [asdict(r) for r in self.rows]}, indent=1))
 
 
-def captured(run: Run) -> Run:
-    """A replay of `run` in a CUDA graph; `run` itself, with a word about it, where it cannot be captured."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            run()
-    except RuntimeError as error:
-        print("  (not captured, timed eagerly:", str(error)[:100], ")")
-        return run
-    return graph.replay
-
-
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Relative error; anything not a number gives not a number."""
     return float((found.float() - wanted.float()).norm() / wanted.float().norm())
@@ -196,69 +157,6 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
     """In dB for a range of 1, of values clamped to it."""
     error = (found.clamp(0, 1) - wanted.clamp(0, 1)).square().mean()
     return float(-10 * error.log10())
-
-
-def texture(count: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Frames (count, 3, h, w) of a soft texture that moves by (2.5, -1.25) pixels a frame, known everywhere."""
-    generator = torch.Generator().manual_seed(height)
-    margin = 3 * count + 8
-    coarse = torch.rand(1, 3, (height + 2 * margin) // 4, (width + 2 * margin) // 4, generator=generator).to(device)
-    field = F.interpolate(coarse, size=(height + 2 * margin, width + 2 * margin), mode="bicubic").clamp(0, 1)
-    shift = torch.ones(1, 2, *field.shape[-2:], device=device)
-    shift = shift * torch.tensor([2.5, -1.25], device=device).view(1, 2, 1, 1)
-    frames = [warp(field, n * shift)[..., margin:-margin, margin:-margin] for n in range(count)]
-    return torch.cat(frames).contiguous()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is measured at one size: the model in fp32 and in fp16, and a step's inputs."""
-
-    name: str
-    size: tuple[int, int]
-    plain: RAFRVSR
-    half: RAFRVSR
-    lr: Tensor
-    """(17, 3, h, w)."""
-    state: State
-    """fp16."""
-    flow: Tensor
-
-    @property
-    def work(self) -> dict[str, tuple[float, float]]:
-        """(operations, bytes read and written once) of a step's pieces."""
-        pixels, c, blocks = self.size[0] * self.size[1], self.plain.channels, len(self.plain.sr.body)
-        work = {
-            "align": (0.0, 4.0 * (3 + 48 + 2) + 2 * c + 2 * (c + EXTRA)),
-            "head": (18.0 * (51 + c) * c, 2.0 * (c + EXTRA) + 2 * c),
-            "body": (36.0 * blocks * c * c, 10.0 * blocks * c),  # layer by layer: read, write, and read the residual
-            "tail": (18.0 * c * 48, 2.0 * c + 12 + 4 * 48),
-        }
-        work["step"] = (sum(f for f, _ in work.values()), sum(b for _, b in work.values()))
-        return {piece: (pixels * flops, pixels * size) for piece, (flops, size) in work.items()}
-
-
-def subject(name: str, bench: Bench) -> Subject:
-    """The shipped model (a toy in rehearsal) and inputs of one size "WIDTHxHEIGHT"."""
-    width, height = map(int, name.split("x"))
-    if bench.rehearse:
-        model = RAFRVSR(channels=16, blocks=1, flow_updates=1, flow_input_scale=1.0).eval().requires_grad_(False)
-    else:
-        model = cast(RAFRVSR, registry.load("rafrvsr", None, None))
-    plain = model.to(bench.device)
-    half = copy.deepcopy(plain)
-    half.sr.half().to(memory_format=torch.channels_last)
-    lr = texture(3 if bench.rehearse else GROUP + 1, height, width, bench.device)
-    hidden = torch.rand(1, plain.channels, height, width, device=bench.device).half()
-    return Subject(
-        name=name,
-        size=(height, width),
-        plain=plain,
-        half=half,
-        lr=lr,
-        state=State(plain.base(lr[:1]), hidden.contiguous(memory_format=torch.channels_last)),
-        flow=torch.randn(1, 2, height, width, device=bench.device),
-    )
 
 
 def aligned_by_pytorch(state: State, lr: Tensor, flow: Tensor) -> Tensor:
@@ -598,11 +496,11 @@ def compiled(s: Subject, bench: Bench) -> None:
     lr = s.lr[:1]
     joined = aligned_by_pytorch(s.state, lr, s.flow)
     head = F.relu(s.half.sr.head(joined))
-    body, net = (cast(nn.Module, torch.compile(part, dynamic=False)) for part in (s.half.sr.body, s.half.sr))
+    body, net = (torch.compile(part.forward, dynamic=False) for part in (s.half.sr.body, s.half.sr))
     work = s.work
     bench.measure(lambda: body(head), size=s.name, piece="body", variant="torch.compile", work=work["body"])
     bench.measure(
-        lambda: s.half.step(lr, s.state, s.flow, cast(Any, net)),
+        lambda: s.half.step(lr, s.state, s.flow, net),
         size=s.name,
         piece="step",
         variant="SRNet in torch.compile",
@@ -627,7 +525,9 @@ def main() -> None:
     runtime = Runtime.choose(Options(device="cpu" if options.rehearse else "cuda"))
     with runtime.entered():  # its stream, and its numeric settings: fp32 is fp32, not TF32
         bench = Bench(options.rehearse, options.json)
-        subjects = [subject(name, bench) for name in (["18x16"] if options.rehearse else options.sizes)]
+        subjects = [
+            subject(name, bench.device, options.rehearse) for name in (["18x16"] if options.rehearse else options.sizes)
+        ]
         for s in subjects:
             if not options.flow:
                 whole(s, bench)

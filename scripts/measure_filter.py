@@ -15,16 +15,14 @@ import gc
 import json
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 import vapoursynth as vs
+from benchmarking.memory import Peak
 
 core = vs.core
 SCRIPT = """
@@ -33,28 +31,6 @@ clip = vs.core.bs.VideoSource({video!r})
 clip = vs.core.resize.Bicubic(clip, {width}, {height}, format=vs.YUV420P8, matrix=1, matrix_in=1)
 vs.core.rafrvsr.Upscale(clip, device={device!r}).set_output()
 """
-
-
-class Peak:
-    """The largest value of a figure while something runs, sampled every 2 ms."""
-
-    def __init__(self, figure: Callable[[], float]) -> None:
-        self.figure, self.value, self._done = figure, figure(), threading.Event()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Sample until the block ends."""
-        thread = threading.Thread(target=self._sample)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.002):
-            self.value = max(self.value, self.figure())
 
 
 def host_memory() -> float:
