@@ -55,6 +55,15 @@ def test_random_damage_differs_by_variant_and_never_moves() -> None:
     assert not all(torch.equal(a.lr, b.lr) for a, b in zip(first.train, other.train, strict=True))
 
 
+def test_a_folder_of_clips_to_show_is_clean_whatever_the_recipe_damages(tmp_path: Path) -> None:
+    for i in range(7):
+        write_image(tmp_path / "walk" / f"{i}.png", 64, 96, value=30 * i)
+    recipe = change(RECIPE, {"data": {"degradation": "real"}})
+    (found,) = subject.shown_clips(tmp_path, recipe, make_net(recipe, CPU), CPU)
+    assert (found.name, found.flow.shape) == ("walk", (7, 4, 16, 24))
+    assert torch.equal(found.lr, degrade(found.hr, "bi"))
+
+
 def test_a_set_s_own_lr_frames_are_used() -> None:
     own = np.full((4, 3, 16, 16), 9, np.uint8)
     source = Source("a", NAMES[0], clip("", 4, 64, 64).hr.numpy(), own)

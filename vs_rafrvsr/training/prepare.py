@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ class Prepared:
     """Validation clips of real video."""
     camera: list[PoolClip]
     """Validation clips of camera motion over stills: sharp and free of compression, so that time has more to give."""
+    shown: list[PoolClip] = field(default_factory=list)
+    """Clips of the user's, such as Vid4: scored and pictured as the run goes, and nothing is chosen by them."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,15 @@ def prepare(
         [c for c in kept if not c.camera],
         [c for c in kept if c.camera],
     )
+
+
+@torch.no_grad()
+def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.device) -> list[PoolClip]:
+    """A folder of clips, a folder of truth frames each; a recipe for real video sees them clean, by bicubic."""
+    kind = "bi" if recipe.data.degradation == "real" else recipe.data.degradation
+    clean = replace(recipe, data=replace(recipe.data, degradation=kind))
+    clips = [_bare(source, 0, 0, clean, device) for source in data.read_folders(folder).sources]
+    return [replace(c, flow=_no_flow(c) if recipe.flow.joint else clip_flow(flow_net, c.lr)) for c in clips]
 
 
 def camera_clips(
