@@ -4,8 +4,8 @@
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
 its last checkpoint stands with `--resume`, and then equals one that never stopped.
 
-Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv) and
-writes DIR/pictures/STEP.png, output beside truth.
+Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
+and writes DIR/pictures/STEP.png, output beside truth.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training.fabricated import clip, picture, write_image
+from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training import prepare as subject
 from vs_rafrvsr.training.data import Source, is_validation
 from vs_rafrvsr.training.degrade import degrade
@@ -40,6 +41,17 @@ def test_clips_are_degraded_and_split_by_source() -> None:
     assert [c.name for c in found.real] == ["2.mp4"]
     assert torch.equal(found.real[0].lr, degrade(found.real[0].hr, "bi"))
     assert found.train[0].flow.shape == (4, 4, 16, 16)
+
+
+def test_joint_training_is_given_the_flow_that_is_known_and_no_other() -> None:
+    found = made(change(RECIPE, {"flow": {"joint": True}, "data": {"stills_step": [1.0, 1.0]}}))
+    for c in found.train:
+        assert c.flow.isfinite().all() == c.camera
+        assert c.flow.isnan().any() == (not c.camera)
+    still = next(c for c in found.train if c.camera)
+    lr, flow = still.lr.float(), still.flow.float()
+    moved = (warp(lr[:-1], flow[1:, :2]) - lr[1:])[..., 4:-4, 4:-4].abs().mean()
+    assert moved < 0.5 * (lr[:-1] - lr[1:])[..., 4:-4, 4:-4].abs().mean()
 
 
 def test_random_damage_differs_by_variant_and_never_moves() -> None:

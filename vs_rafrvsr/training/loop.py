@@ -84,7 +84,7 @@ class Unroll:
         """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
         net = self.net
         if self.joint_updates is not None:
-            flow = self._joint_flow(lr, self.joint_updates)
+            flow = self.joint_flow(lr, self.joint_updates)
         keep = lr.new_ones(len(lr)) if keep is None else keep
         frames, used = [], [flow[:, 0]]
         with self._autocast(lr.device):
@@ -99,7 +99,7 @@ class Unroll:
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
 
-    def _joint_flow(self, lr: Tensor, updates: int) -> Tensor:
+    def joint_flow(self, lr: Tensor, updates: int) -> Tensor:
         """Flow of every frame to the one before, (B, T, 2, h, w) fp32; 0 for frame 0."""
         batch, count = lr.shape[:2]
         features = self.net.encode(lr.flatten(0, 1))
@@ -183,7 +183,9 @@ class Trainer:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
         frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
-        parts = losses.total(losses.Clip(frames, batch.hr, batch.lr, flow), self.terms, self.weights, self.by_frame)
+        parts = losses.total(
+            losses.Clip(frames, batch.hr, batch.lr, flow, batch.flow), self.terms, self.weights, self.by_frame
+        )
         self.optimiser.backward(parts["loss"])
         self.optimiser.step(self.rate)
         for name, value in parts.items():
