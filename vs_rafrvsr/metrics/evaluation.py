@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
 
@@ -25,8 +25,17 @@ core = vs.core
 CENTRED = PHASE["bi"]
 BICUBIC, ALIGNED = "bicubic", "bicubic-aligned"
 ALEXNET, HEADS = "alexnet_torchvision_features.safetensors", "lpips_v0.1_alex.safetensors"
-DIGITS = {"PSNR-Y": 3, "PSNR-RGB": 3, "SSIM-Y": 4, "LPIPS": 4, "tOF": 4, "tLP100": 3, "flat noise": 3}
+DIGITS = {
+    "PSNR-Y": 3, "PSNR-RGB": 3, "SSIM-Y": 4, "LPIPS": 4, "tOF": 4, "tLP100": 3, "flat noise": 3, "residual noise": 3,
+}  # fmt: skip
 """Metrics in the order of tables, and the digits that they are printed with."""
+METRICS: dict[str, Callable[[Frames, Frames], Curve]] = {
+    "PSNR-Y": psnr_y,
+    "SSIM-Y": ssim_y,
+    "PSNR-RGB": psnr_rgb,
+    "flat noise": flat_noise,
+    "tOF": tof,
+}
 
 type Scores = dict[str, float]
 type Upscaler = Callable[[vs.VideoNode], vs.VideoNode]
@@ -97,19 +106,14 @@ def bicubic(clip: vs.VideoNode, shift: float) -> vs.VideoNode:
     )
 
 
-def score(protocol: Protocol, truth: Frames, output: Frames, judge: Lpips | None) -> Scores:
-    """One clip's means over the frames that count."""
+def score(
+    protocol: Protocol, truth: Frames, output: Frames, judge: Lpips | None, wanted: Container[str] = DIGITS
+) -> Scores:
+    """One clip's means over the frames that count: the metrics wanted that can be had."""
     counted, found = protocol.count(truth), protocol.count(output)
-    curves: dict[str, Curve] = {
-        "PSNR-Y": psnr_y(counted, found),
-        "SSIM-Y": ssim_y(counted, found),
-        "PSNR-RGB": psnr_rgb(counted, found),
-        "flat noise": flat_noise(counted, found),
-    }
+    curves = {name: metric(counted, found) for name, metric in METRICS.items() if name in wanted}
     if judge is not None:
         curves["LPIPS"], curves["tLP100"] = lpips_and_tlp(judge, counted, found)
-    if len(counted) > 1:
-        curves["tOF"] = tof(counted, found)
     return {name: float(np.nanmean(curve)) for name, curve in curves.items() if np.isfinite(curve).any()}
 
 
