@@ -45,7 +45,7 @@ def main() -> None:
     """The command line."""
     args = arguments()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    device = torch.device(args.device)
+    device, started = torch.device(args.device), time.monotonic()
     plan, _ = read_table(TABLE, rehearse=args.rehearse)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     net = make_net(plan, device)
@@ -62,6 +62,7 @@ def main() -> None:
     for name, recipe, rows in runs(args.runs, prepared, device, sizes):
         flow = {"network": recipe.model.matcher, "scale": recipe.flow.scale}
         result["runs"][name] = {**flow, "steps": recipe.steps, "updates": rows}
+        result["seconds"] = round(time.monotonic() - started)
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     Console(width=120).print(table(result))
 

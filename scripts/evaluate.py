@@ -11,15 +11,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from vs_rafrvsr.errors import RafrvsrError
-from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.evaluation import (
     ALEXNET,
     DIGITS,
@@ -29,8 +30,8 @@ from vs_rafrvsr.metrics.evaluation import (
     fingerprint,
     judge,
     mean,
+    measure,
     packed,
-    score,
     small,
     upscaler,
 )
@@ -41,6 +42,7 @@ from vs_rafrvsr.training import data
 def main() -> None:
     """The command line."""
     args = arguments()
+    started = time.monotonic()
     protocol = PROTOCOLS[args.protocol]
     reading = data.read_folders(args.truth, shortest=1, lr_root=args.lr)
     print(reading.summary())
@@ -55,15 +57,15 @@ def main() -> None:
     }
     result = opened(args.json, setting)
     lpips = judge(args.features, args.device)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     for model in args.models:
         upscale = upscaler(model, protocol, args.device, args.leadin)
-        clips = {
-            name: score(protocol, frames, np.stack(list(play(upscale(to_clip(lr[name])), f"{model} {name}"))), lpips)
-            for name, frames in truth.items()
-        }
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = measure(pool, protocol, upscale, truth, lr, lpips)
+        clips = {name: part.result() for name, part in parts.items()}
         result["models"][Path(model).stem] = {"clips": clips, "mean": mean(list(clips.values()))}
-        args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(result, indent=1) + "\n")
+        print(f"{model}: {time.monotonic() - started:.0f} s", flush=True)
     Console(width=120).print(table(result))
 
 

@@ -17,20 +17,20 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from vs_rafrvsr.errors import RafrvsrError
-from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.evaluation import (
     ALIGNED,
     BICUBIC,
     DIGITS,
+    Clips,
     EvaluationError,
     Scores,
     damaged,
@@ -38,13 +38,12 @@ from vs_rafrvsr.metrics.evaluation import (
     judge,
     machine,
     mean,
+    measure,
     packed,
     phase_of,
-    score,
     small,
     upscaler,
 )
-from vs_rafrvsr.metrics.fidelity import Frames
 from vs_rafrvsr.metrics.lpips import Lpips
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
 from vs_rafrvsr.models.registry import MODELS
@@ -82,15 +81,13 @@ def main() -> None:
     }
     lpips = judge(args.features, args.device)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    for name, baseline in TABLES.items():
+    for name in TABLES:
         protocol = PROTOCOLS[name]
-        models = [baseline, *(m for m in args.models if phase_of(m) == PHASE[protocol.degradation])]
+        clean = {source.name: small(source, protocol) for source in reading.sources}
         rows: dict[str, dict[str, Scores]] = {}
         result["tables"][name] = {"protocol": dataclasses.asdict(protocol), "rows": rows}
-        clean = {source.name: small(source, protocol) for source in reading.sources}
-        for label, damage in DAMAGE.items():
-            lr = {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
-            rows[label] = relative(measure(protocol, models, truth, lr, lpips, args.device), baseline)
+        for label, row in measured(protocol, args.models, truth, clean, lpips, args.device):
+            rows[label] = row
             result["seconds"] = round(time.monotonic() - started)
             args.json.write_text(json.dumps(result, indent=1) + "\n")
         Console(width=120).print(table(protocol, rows))
@@ -108,32 +105,22 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(
-    protocol: Protocol,
-    models: list[str],
-    truth: dict[str, Frames],
-    lr: dict[str, Frames],
-    lpips: Lpips | None,
-    device: str,
-) -> dict[str, Scores]:
-    """Each model's mean over clips; a clip is scored while the next is upscaled."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        scores = {}
-        for model in models:
-            upscale, parts = upscaler(model, protocol, device), []
-            for clip, frames in truth.items():
-                output = np.stack(list(play(upscale(to_clip(lr[clip])), f"{model} {clip}")))
-                parts.append(pool.submit(score, protocol, frames, output, lpips, WANTED))
-            scores[Path(model).stem] = parts
-        return {model: mean([part.result() for part in parts]) for model, parts in scores.items()}
-
-
-def relative(row: dict[str, Scores], baseline: str) -> dict[str, Scores]:
-    """With residual noise beside the flat noise that it comes from."""
-    for scores in row.values():
-        if "flat noise" in scores:
-            scores["residual noise"] = scores["flat noise"] / row[baseline]["flat noise"]
-    return row
+def measured(
+    protocol: Protocol, models: list[str], truth: Clips, clean: Clips, lpips: Lpips | None, device: str
+) -> Iterator[tuple[str, dict[str, Scores]]]:
+    """A row for every damage: the means of bicubic and of the models of the protocol's phase."""
+    baseline = TABLES[protocol.name]
+    own = [baseline, *(model for model in models if phase_of(model) == PHASE[protocol.degradation])]
+    ways = {Path(model).stem: upscaler(model, protocol, device) for model in own}
+    for label, damage in DAMAGE.items():
+        lr = {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = {model: measure(pool, protocol, way, truth, lr, lpips, WANTED) for model, way in ways.items()}
+        row = {model: mean([clip.result() for clip in clips.values()]) for model, clips in parts.items()}
+        for scores in row.values():
+            if "flat noise" in scores:
+                scores["residual noise"] = scores["flat noise"] / row[baseline]["flat noise"]
+        yield label, row
 
 
 def table(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Container
+from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 import vapoursynth as vs
 
 from vs_rafrvsr import weights
+from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.fidelity import Curve, Frames, flat_noise, psnr_rgb, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 from vs_rafrvsr.metrics.protocol import Protocol
@@ -37,6 +39,7 @@ METRICS: dict[str, Callable[[Frames, Frames], Curve]] = {
     "tOF": tof,
 }
 
+type Clips = dict[str, Frames]
 type Scores = dict[str, float]
 type Upscaler = Callable[[vs.VideoNode], vs.VideoNode]
 
@@ -106,6 +109,23 @@ def bicubic(clip: vs.VideoNode, shift: float) -> vs.VideoNode:
     )
 
 
+def measure(
+    pool: Executor,
+    protocol: Protocol,
+    upscale: Upscaler,
+    truth: Clips,
+    lr: Clips,
+    judge: Lpips | None,
+    wanted: Container[str] = DIGITS,
+) -> dict[str, Future[Scores]]:
+    """Every clip's scores, to come: the pool scores a clip while the next is upscaled."""
+    parts = {}
+    for clip, frames in truth.items():
+        output = np.stack(list(play(upscale(to_clip(lr[clip])), clip)))
+        parts[clip] = pool.submit(score, protocol, frames, output, judge, wanted)
+    return parts
+
+
 def score(
     protocol: Protocol, truth: Frames, output: Frames, judge: Lpips | None, wanted: Container[str] = DIGITS
 ) -> Scores:
@@ -128,7 +148,7 @@ def judge(features: Path | None, device: str) -> Lpips | None:
     return Lpips(features / ALEXNET, features / HEADS, torch_device(device)) if features else None
 
 
-def fingerprint(clips: dict[str, Frames]) -> str:
+def fingerprint(clips: Clips) -> str:
     """SHA-256 of all pixels in name order, 16 digits of it."""
     digest = hashlib.sha256()
     for name in sorted(clips):
