@@ -1,12 +1,12 @@
 """The network's own time on one GPU, piece by piece: PyTorch's kernels, torch.compile, ours; beside the chip's floor.
 
-    python scripts/bench_network.py [--sizes 480x270 960x540] [--tune] [--no-compile] [--json FILE]
+    python scripts/bench_network.py [--sizes 480x270 960x540] [--tune] [--no-compile] [--flow] [--json FILE]
     TRITON_INTERPRET=1 python scripts/bench_network.py --rehearse        (on a CPU: does the script run at all?)
 
 Times are medians of CUDA graph replays. The floor of a piece is the larger of its operations over the card's measured
 rate in a large fp16 matrix product, and of the bytes that it must read and write once over the measured copy bandwidth.
 `error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of convolution.CANDIDATES first and goes on with
-the best; the table `convolution.HOPPER` is filled in by hand from it.
+the best; the table `convolution.HOPPER` is filled in by hand from it. `--flow` leaves out all but encoding and flow.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ import logging
 import statistics
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from benchmarking.network import Run, Subject, milliseconds, subject
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vs_rafrvsr.engine import flow as fast_flow
+from vs_rafrvsr.engine import flow_launches
 from vs_rafrvsr.engine.convolution import CANDIDATES, FastStep, Tile, chosen
 from vs_rafrvsr.engine.fast import Fast
 from vs_rafrvsr.engine.flow import FastFlow, batch_size
@@ -336,32 +339,84 @@ def operations(run: Run) -> tuple[float, float]:
 
 
 def parts_of_flow(s: Subject, bench: Bench, fast: FastFlow, features: tuple[Tensor, ...], tag: str) -> None:
-    """One look-up and one update, in some block sizes."""
+    """One look-up, in some block sizes, and one update."""
     context, current, previous = features
-    levels = fast_flow._pooled(previous, fast.levels)
-    batch, _, rows, columns = context.shape
-    position = torch.rand(batch, 2, rows, columns, device=context.device) * rows
-    estimate = torch.zeros_like(position)
-    before = fast_flow.LOOK_UP_PIXELS
-    for pixels in (4, 8, 16):
-        fast_flow.LOOK_UP_PIXELS = pixels
-        bench.measure(
-            lambda: fast_flow.look_up(current, levels, position, fast.radius, fast.update.samples),
-            size=s.name,
-            piece="look-up",
-            variant=f"{tag}, blocks of {pixels}, wild flow",
-            frames=batch,
-        )
-    fast_flow.LOOK_UP_PIXELS = before
-    samples = fast_flow.look_up(current, levels, position, fast.radius, fast.update.samples)
-    hidden, rest = torch.tanh(context[:, : fast.hidden]), F.relu(context[:, fast.hidden :])
-    bench.measure(
-        lambda: fast.update(hidden, rest, samples, estimate),
-        size=s.name,
-        piece="update",
-        variant=f"{tag}, without its look-up",
-        frames=batch,
-    )
+    update, pyramid = fast.update, fast_flow._pyramid(previous, fast.levels)
+    current, state = fast_flow._nhwc(current), update.begin(fast_flow._nhwc(context))
+    out = state.motion[..., : update.correlation.outputs]
+    found = fast._match(*features)
+    products = update.correlation.correlate(current, pyramid, found)
+
+    def part(piece: str, variant: str, run: Run) -> None:
+        bench.measure(run, size=s.name, piece=piece, variant=f"{tag}, {variant}", frames=len(context))
+
+    for name, estimate in (("true flow", found), ("wild flow", torch.rand_like(found) * context.shape[-2])):
+        part("look-up", name, partial(update.correlation, current, pyramid, estimate, out=out))
+        for blocks in ((4, 1, 168), (4, 2, 168), (8, 1, 128), (8, 2, 128), (8, 3, 128), (8, 2, 255)):
+            with tried(CORRELATE=dict(zip(("num_warps", "num_stages", "maxnreg"), blocks, strict=True))):
+                again = partial(update.correlation.correlate, current, pyramid, estimate)
+                part("correlate", f"{name}, warps, stages, registers {blocks}", again)
+    for pixels, warps, stages in ((32, 4, 2), (32, 4, 1), (64, 4, 1), (64, 4, 2), (64, 8, 2), (64, 8, 1), (128, 8, 1)):
+        with tried(LOOK_UP_PIXELS=pixels, LOOK_UP={"num_warps": warps, "num_stages": stages}):
+            blend = partial(update.correlation.blend, products, found, out)
+            part("blend", f"{pixels} pixels, {warps} warps, {stages} stages", blend)
+    part("update", "without its look-up", partial(update.recur, state))
+    for name, plain in layers_of_flow(s.plain.raft).items():
+        layer_of_flow(s, bench, plain, f"{tag}, {name}", context.shape)
+
+
+def layers_of_flow(net: Any) -> dict[str, nn.Conv2d]:  # noqa: ANN401  (torchvision has no types)
+    """Convolutions of RAFT, of every kind."""
+    encoder, block = net.feature_encoder, net.update_block
+    found = {
+        "flow 1": block.motion_encoder.convflow1[0],
+        "flow 2": block.motion_encoder.convflow2[0],
+        "motion": block.motion_encoder.conv[0],
+        "candidate": block.recurrent_block.convgru1.convq,
+        "delta 1": block.flow_head.conv1,
+        "delta 2": block.flow_head.conv2,
+        "first": encoder.convnormrelu[0],
+    }
+    blocks = {"layer 1": encoder.layer1[1], "layer 2": encoder.layer2[1], "layer 3": encoder.layer3[1]}
+    for name, part in blocks.items():
+        for i in (1, 2, 3):
+            found[f"{name}, {i}"] = getattr(part, f"convnormrelu{i}")[0]
+    return found
+
+
+def layer_of_flow(s: Subject, bench: Bench, plain: nn.Conv2d, name: str, shape: tuple[int, ...]) -> None:
+    """A convolution and what follows it: ours, and cuDNN's without bias and ReLU and with them."""
+    batch, _, rows, columns = shape
+    own = flow_launches.Convolution(plain)
+    finer = 8 if plain.stride[0] == 2 else {"layer 1": 4, "layer 2": 2}.get(name.split(", ")[1], 1)
+    x = torch.rand(batch, finer * rows, finer * columns, own.inputs, device=bench.device).half()
+    norm = torch.ones(batch, 2, own.inputs, device=bench.device)
+    padding = (0, 0, 0, 0, 0, own.inputs - plain.in_channels, 0, own.outputs - plain.out_channels)
+    weight = F.pad(plain.weight, padding).half().contiguous(memory_format=torch.channels_last)
+    steps = cast(tuple[int, int], plain.stride), cast(tuple[int, int], plain.padding)
+    runs: dict[str, Run] = {
+        "own": lambda: own(x),
+        "own between norms": lambda: own.normed(x, norm),
+        "cuDNN, bare": lambda: F.conv2d(fast_flow._nchw(x), weight, None, *steps),
+        "cuDNN, bias, ReLU": lambda: torch.cudnn_convolution_relu(
+            fast_flow._nchw(x), weight, own.bias.half(), *steps, (1, 1), 1
+        ),
+    }
+    for variant, run in runs.items():
+        bench.measure(run, size=s.name, piece="layer", variant=f"{name}, {variant}", frames=batch)
+
+
+@contextmanager
+def tried(**settings: object) -> Iterator[None]:
+    """The flow's launches with other blocks."""
+    before = {name: getattr(flow_launches, name) for name in settings}
+    for name, value in settings.items():
+        setattr(flow_launches, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(flow_launches, name, value)
 
 
 def select(features: raft.Features) -> raft.Features:
@@ -459,6 +514,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["480x270", "960x540"])
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--flow", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args()
@@ -473,10 +529,11 @@ def main() -> None:
             subject(name, bench.device, options.rehearse) for name in (["18x16"] if options.rehearse else options.sizes)
         ]
         for s in subjects:
-            whole(s, bench)
-            pieces(s, bench, tune(s, bench) if options.tune else chosen(bench.device))
+            if not options.flow:
+                whole(s, bench)
+                pieces(s, bench, tune(s, bench) if options.tune else chosen(bench.device))
             flows(s, bench)
-        if not options.no_compile and not options.rehearse:
+        if not options.no_compile and not options.rehearse and not options.flow:
             for s in subjects:
                 compiled(s, bench)
     bench.save()

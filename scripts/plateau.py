@@ -3,7 +3,9 @@
 
     scripts/plateau.py scripts/recipes/plateau.toml --packs PACK... --flow-weights FILE --seconds 170 --out DIR
 
-Start one process per GPU with the same --out: each takes the next run that none has claimed. Results: OUT/NAME.json.
+Trailing `key=value`, as scripts/train.py takes them, change the baseline. Start one process per GPU with the same
+--out: each takes the next run that none has claimed. Results: OUT/NAME.json and OUT/NAME.safetensors, which are whole
+weights files, as scripts/evaluate.py takes them, where runs fine-tune a model (`start=FILE`) or train their own flow.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from vs_rafrvsr.training import export
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe, change, read_table
@@ -35,8 +38,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--packs", type=Path, nargs="+", required=True)
-    parser.add_argument("--flow-weights", required=True, help="safetensors with raft.* tensors")
+    parser.add_argument("--flow-weights", default="", help="safetensors with raft.* tensors")
     parser.add_argument("--seconds", type=float, default=170.0, help="training time of one run")
     parser.add_argument("--until", type=float, default=float("inf"), help="start no run after so many seconds in all")
     parser.add_argument("--out", type=Path, required=True)
@@ -44,10 +48,10 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", help="only these")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rehearse", action="store_true", help="a few tiny clips and small nets")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
-    recipe, runs = read_table(args.table, args.flow_weights, args.rehearse)
+    recipe, runs = read_table(args.table, [f"flow.weights={args.flow_weights}", *args.overrides], args.rehearse)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     device = torch.device(args.device)
     flow_net = make_net(recipe, device)
@@ -113,10 +117,11 @@ def run(
         "final": scored[-1] if scored else None,
     }
     (args.out / f"{recipe.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    weights = trainer.export()
-    if not recipe.flow.joint:
-        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("raft.")}
-    save_file(weights, args.out / f"{recipe.name}.safetensors")
+    file = args.out / f"{recipe.name}.safetensors"
+    if recipe.flow.joint or recipe.start:
+        export.write(file, trainer)
+    else:  # all runs have the same RAFT
+        save_file({name: t for name, t in trainer.export().items() if not name.startswith("raft.")}, file)
     del trainer
     gc.collect()
     torch.cuda.empty_cache()

@@ -3,6 +3,9 @@
 
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
 its last checkpoint stands with `--resume`, and then equals one that never stopped.
+
+Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
+and writes DIR/pictures/STEP.png, output beside truth.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import argparse
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -19,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.loop import Trainer, make_net
-from vs_rafrvsr.training.prepare import Material, Shape, prepare
+from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
 
 
 def main() -> None:
@@ -31,7 +35,10 @@ def main() -> None:
     device = torch.device(args.device)
     shape = Shape(args.limit, args.area)
     material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)
-    prepared = prepare(material, plan, make_net(plan, device), device, args.cache, shape)
+    flow_net = make_net(plan, device)
+    prepared = prepare(material, plan, flow_net, device, args.cache, shape)
+    if args.show:
+        prepared = replace(prepared, shown=shown_clips(args.show, plan, flow_net, device))
     trainer = Trainer(plan, prepared, device, args.out)
     if args.resume:
         trainer.resume()
@@ -66,6 +73,7 @@ def arguments() -> argparse.Namespace:
     source.add_argument("--vimeo", type=Path, help="Vimeo-90K's folder, with sep_trainlist.txt")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, curves.csv and weights go here")
     parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
+    parser.add_argument("--show", type=Path, help="a folder of truth frames per clip to look at")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, with a checkpoint, after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

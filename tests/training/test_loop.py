@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from tests.training.fabricated import clip
-from vs_rafrvsr.training import checkpoint
+from vs_rafrvsr.training import checkpoint, data
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.validate import SETTLED
 from vs_rafrvsr.training.variants import VariantNet
 
 CPU = torch.device("cpu")
@@ -146,6 +148,21 @@ def test_curves_and_export(prepared: Prepared, tmp_path: Path) -> None:
     weights = trainer.export()
     assert all(t.dtype == torch.float16 for t in weights.values())
     assert torch.equal(weights["sr.tail.bias"], trainer.optimiser.average[-48:].half())
+
+
+def test_clips_to_show_are_scored_and_pictured_and_change_nothing_else(prepared: Prepared, tmp_path: Path) -> None:
+    plain = losses_of(Trainer(tiny(), prepared, CPU, tmp_path / "plain"))
+    shown = dataclasses.replace(prepared, shown=[clip("vid4", 12, 48, 64, seed=7)])
+    assert losses_of(Trainer(tiny(), shown, CPU, tmp_path)) == plain
+    rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+    assert [float(row["shown_all"] or 0) > 5 for row in rows] == [False, True, True]
+    assert not any(
+        "shown" in name for name in csv.DictReader((tmp_path / "plain" / "curves.csv").open()).fieldnames or ()
+    )
+    pictures = [torch.from_numpy(data.read_image(file)) for file in sorted((tmp_path / "pictures").iterdir())]
+    assert [tuple(picture.shape) for picture in pictures] == [(3, 48, 128)] * 2
+    assert torch.equal(pictures[0][..., 64:], shown.shown[0].hr[SETTLED])
+    assert not torch.equal(pictures[0], pictures[1])
 
 
 def test_start_weights_replace_what_fits(prepared: Prepared, tmp_path: Path) -> None:

@@ -13,7 +13,13 @@ from vs_rafrvsr.training import losses
 from vs_rafrvsr.training.losses import Clip
 
 
-def clip_of(output: Tensor, truth: Tensor | None = None, lr: Tensor | None = None, flow: Tensor | None = None) -> Clip:
+def clip_of(
+    output: Tensor,
+    truth: Tensor | None = None,
+    lr: Tensor | None = None,
+    flow: Tensor | None = None,
+    known: Tensor | None = None,
+) -> Clip:
     batch, frames, _, height, width = output.shape
     small = torch.zeros(batch, frames, 3, height // 4, width // 4)
     return Clip(
@@ -21,6 +27,7 @@ def clip_of(output: Tensor, truth: Tensor | None = None, lr: Tensor | None = Non
         torch.zeros_like(output) if truth is None else truth,
         small if lr is None else lr,
         small[:, :, :2] if flow is None else flow,
+        torch.full_like(small[:, :, :2], torch.nan) if known is None else known,
     )
 
 
@@ -45,6 +52,18 @@ def test_total_variation_of_a_flat_frame_has_a_gradient() -> None:
     losses.total_variation(clip_of(output)).sum().backward()
     assert output.grad is not None
     assert output.grad.isfinite().all()
+
+
+def test_known_flow_teaches_where_it_is_known_and_frame_0_has_none() -> None:
+    flow = torch.zeros(2, 3, 2, 4, 4, requires_grad=True)
+    known = torch.full((2, 3, 2, 4, 4), torch.nan)
+    known[1] = torch.tensor([0.5, -1.5])[:, None, None]
+    loss = losses.flow_known(clip_of(torch.zeros(2, 3, 3, 16, 16), flow=flow, known=known))
+    assert loss.tolist() == pytest.approx([0, 0.5, 0.5])  # half of the batch is 1 off in the mean
+    loss.sum().backward()
+    assert flow.grad is not None
+    assert [bool(g.any()) for g in (flow.grad[0], flow.grad[1, 0], flow.grad[1, 1], flow.grad[1, 2])] == [0, 0, 1, 1]
+    assert flow.grad.isfinite().all()
 
 
 def test_flow_losses_vanish_for_the_right_flow_and_count_the_difference_for_none() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.training.fabricated import clip, picture, write_image
+from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training import prepare as subject
 from vs_rafrvsr.training.data import Source, is_validation
 from vs_rafrvsr.training.degrade import degrade
@@ -42,6 +43,17 @@ def test_clips_are_degraded_and_split_by_source() -> None:
     assert found.train[0].flow.shape == (4, 4, 16, 16)
 
 
+def test_joint_training_is_given_the_flow_that_is_known_and_no_other() -> None:
+    found = made(change(RECIPE, {"flow": {"joint": True}, "data": {"stills_step": [1.0, 1.0]}}))
+    for c in found.train:
+        assert c.flow.isfinite().all() == c.camera
+        assert c.flow.isnan().any() == (not c.camera)
+    still = next(c for c in found.train if c.camera)
+    lr, flow = still.lr.float(), still.flow.float()
+    moved = (warp(lr[:-1], flow[1:, :2]) - lr[1:])[..., 4:-4, 4:-4].abs().mean()
+    assert moved < 0.5 * (lr[:-1] - lr[1:])[..., 4:-4, 4:-4].abs().mean()
+
+
 def test_random_damage_differs_by_variant_and_never_moves() -> None:
     recipe = change(RECIPE, {"data": {"degradation": "real", "variants": 2, "stills_clips": 0}})
     first, again = made(recipe), made(recipe)
@@ -53,6 +65,15 @@ def test_random_damage_differs_by_variant_and_never_moves() -> None:
     other = made(change(recipe, {"seed": 1}))
     assert torch.equal(other.real[0].lr, first.real[0].lr)
     assert not all(torch.equal(a.lr, b.lr) for a, b in zip(first.train, other.train, strict=True))
+
+
+def test_a_folder_of_clips_to_show_is_clean_whatever_the_recipe_damages(tmp_path: Path) -> None:
+    for i in range(7):
+        write_image(tmp_path / "walk" / f"{i}.png", 64, 96, value=30 * i)
+    recipe = change(RECIPE, {"data": {"degradation": "real"}})
+    (found,) = subject.shown_clips(tmp_path, recipe, make_net(recipe, CPU), CPU)
+    assert (found.name, found.flow.shape) == ("walk", (7, 4, 16, 24))
+    assert torch.equal(found.lr, degrade(found.hr, "bi"))
 
 
 def test_a_set_s_own_lr_frames_are_used() -> None:

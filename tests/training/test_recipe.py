@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,14 @@ def test_a_change_keeps_the_rest_of_its_table() -> None:
     assert (again.model.refine, again.model.tail, again.batch) == (8, 1, 4)
 
 
+def test_a_record_of_an_earlier_version_lacks_keys_and_fits() -> None:
+    record = json.loads(json.dumps(dataclasses.asdict(Recipe(name="a"))))
+    del record["losses"]["flow_known"]
+    assert recipe.differences(Recipe(name="b"), record) == []
+    record["losses"]["mse"] = 1.0
+    assert recipe.differences(Recipe(name="b"), record) == ["losses.mse"]
+
+
 @pytest.mark.parametrize("file", [f for f in RECIPES if f not in TABLES], ids=lambda f: f.stem)
 def test_recipes_load(file: Path) -> None:
     assert recipe.load(file).steps > 0
@@ -53,7 +63,8 @@ def test_recipes_load(file: Path) -> None:
 
 @pytest.mark.parametrize("file", TABLES, ids=lambda f: f.stem)
 def test_runs_of_a_table_are_changes_of_its_baseline(file: Path) -> None:
-    baseline, changes = recipe.read_table(file)
+    baseline, changes = recipe.read_table(file, ["losses.features=mine"])
+    assert baseline.losses.features == "mine"
     runs = {name: recipe.change(baseline, change) for name, change in changes.items()}
     assert runs.pop("baseline") == baseline
     assert all(run != baseline for run in runs.values())

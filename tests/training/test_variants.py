@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -50,6 +51,18 @@ def test_refinement_starts_as_the_flow_it_is_given() -> None:
     lr, flow = frames()
     _, used = Unroll(net_of(dataclasses.replace(PLAIN, refine=4)), None, None)(lr, flow)
     assert torch.equal(used, flow)
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_fnet_s_flow_is_in_lr_pixels_at_any_input_scale(scale: float) -> None:
+    net = VariantNet(dataclasses.replace(PLAIN, matcher="fnet"), offset=-1.5, flow_updates=1, flow_input_scale=scale)
+    initialise(net)
+    net.fnet.last[1].bias.data = torch.tensor([0.5 * scale, 0.0])  # what FNet sees is enlarged
+    features = net.encode(frames()[0][:, 0])
+    flow = net.flow(features, features, (16, 20))
+    assert flow.shape == (2, 2, 16, 20)
+    assert flow[:, 0].mean().item() == pytest.approx(math.tanh(0.5 * scale) * 24 / scale, abs=0.2)
+    assert not any(name.startswith("raft") for name in net.state_dict())
 
 
 def test_frame_0_ignores_its_flow_and_later_frames_use_theirs() -> None:

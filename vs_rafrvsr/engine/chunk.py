@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -53,6 +54,13 @@ class _Read:
     flow: Tensor | None
     """(1, 2, h, w) to the frame before, None for the first frame read."""
 
+    def apart(self) -> _Read:
+        """The same in memory of its own: slices keep the whole batch that they were cut from."""
+        flow = None if self.flow is None else self.flow.clone()
+        return replace(
+            self, lr=self.lr.clone(), features=self.features._make(map(torch.clone, self.features)), flow=flow
+        )
+
 
 @dataclass(eq=False)
 class Chunk:
@@ -78,6 +86,19 @@ class Chunk:
         self._state: State | None = None
         self._last_thumbnail: Tensor | None = None
         self._last_next: int | None = None
+
+    def twin(self) -> Chunk:
+        """A second cursor at the same place, sharing tensors that nobody writes to; one of the two stays there."""
+        twin = copy.copy(self)
+        twin._cuts, twin._missing, twin._reads = set(self._cuts), set(self._missing), dict(self._reads)
+        return twin
+
+    def snapshot(self) -> Chunk:
+        """A twin to start from later, however far this one goes; it holds no more memory than it needs."""
+        twin, needed = self.twin(), min(self.position, self.read_to - 1)
+        twin._reads = {n: read.apart() for n, read in self._reads.items() if n >= needed}
+        twin._state = None if self._state is None else self.network.copy(self._state)
+        return twin
 
     @property
     def finished(self) -> bool:

@@ -21,7 +21,7 @@ KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
 
 RUN_AHEAD = 16
-"""Outputs kept although nobody has asked for them yet: requests arrive slightly out of order."""
+"""Outputs kept although nobody has asked for them yet: requests come slightly out of order, or one by one backwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,9 @@ class Ticket:
     n: int
     course: _Course
     far: bool
-    """Whether it is a seek: its chunk was further than RUN_AHEAD from n."""
+    """Whether it is a seek: its chunk was further than RUN_AHEAD from n. A seek leaves snapshots for the next one."""
+    first: int
+    """Outputs that are worth keeping begin here."""
 
 
 class Engine:
@@ -81,6 +83,8 @@ class Engine:
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
         self._last_look: torch.cuda.Event | None = None
+        self._snapshots: deque[Chunk] = deque(maxlen=network.snapshots())
+        self._latest = 0
         self._tight = False
         """Whether memory ran out, was given back, and no output has been delivered since."""
         self._fallback = False
@@ -90,7 +94,10 @@ class Engine:
         with self._book:
             course = self._course_for(n)
             course.waiting[n] += 1
-            return Ticket(n, course, far=n - course.chunk.position > RUN_AHEAD)
+            far = n - course.chunk.position > RUN_AHEAD
+            backwards = 0 < self._latest - n <= RUN_AHEAD
+            self._latest = n
+            return Ticket(n, course, far=far, first=n if far and not backwards else n - RUN_AHEAD)
 
     def close(self, ticket: Ticket) -> None:
         """End a request, whether it got its output or not."""
@@ -114,6 +121,7 @@ class Engine:
             while n not in course.outputs:
                 made = course.chunk.advance()
                 if made is None:
+                    self._remember(ticket)
                     return course.chunk.wanted()
                 self._keep(ticket, made)
         self._tight = False
@@ -129,6 +137,7 @@ class Engine:
             self._holes.discard(ticket.n)
             with self._book:
                 self._courses.clear()
+                self._snapshots.clear()
             self._rebind(ticket)
         elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
@@ -160,7 +169,9 @@ class Engine:
         try:
             yield
         except BaseException:
-            course.restart(self.network)
+            with self._book:
+                course.restart(self.network)
+                self._snapshots.clear()
             raise
 
     def _surviving[R](self, work: Callable[..., R], *arguments: object) -> R:
@@ -187,6 +198,7 @@ class Engine:
     def _restart_all(self) -> None:
         self.network.release()
         with self._book:
+            self._snapshots.clear()
             for course in self._courses:
                 course.restart(self.network)
         gc.collect()
@@ -199,23 +211,34 @@ class Engine:
             ticket.course.waiting[ticket.n] += 1
 
     def _course_for(self, n: int) -> _Course:
-        """The course that is nearest to n without having passed it, or a new one."""
+        """The course nearest to n that has not passed it, or a new one, from a snapshot where there is one."""
         index = self.network.grid.chunk_of(n)
         fit = [c for c in self._courses if c.chunk.index == index and (n in c.outputs or c.chunk.position <= n)]
         course = max(fit, key=lambda c: (n in c.outputs, c.chunk.position), default=None)
-        if course is None:
-            course = _Course(Chunk(index, self.network))
-        else:
+        kept = [s for s in self._snapshots if s.index == index and s.position <= n]
+        start = max(kept, key=lambda s: s.position, default=Chunk(index, self.network))
+        if course is not None and (n in course.outputs or course.chunk.position >= start.position):
             self._courses.remove(course)
+        else:
+            course = _Course(start.twin())
         self._courses.append(course)
         return course
+
+    def _remember(self, ticket: Ticket) -> None:
+        """Take a snapshot where a seek passes a milestone: the next step backwards starts there, not at the chunk."""
+        chunk, most = ticket.course.chunk, self._snapshots.maxlen or 0
+        if not ticket.far or not chunk.network.grid.is_milestone(chunk.index, chunk.read_to, most):
+            return
+        if all((s.index, s.read_to) != (chunk.index, chunk.read_to) for s in self._snapshots):
+            with self._book:
+                self._snapshots.append(chunk.snapshot())
 
     def _keep(self, ticket: Ticket, made: Made) -> None:
         """Store an output that is waited for, or soon will be; not warm-up frames, nor what a seek passes."""
         course, n = ticket.course, made.n
         if self.network.grid.chunk_of(n) != course.chunk.index:
             return
-        if ticket.far and not course.waiting[n]:
+        if n < ticket.first and not course.waiting[n]:
             return
         packed = self.network.exchange.download(made.rgb, made.colour)
         event = self.runtime.stream.record_event() if self.runtime.stream is not None else None

@@ -7,8 +7,11 @@ from typing import Any
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import ColourReader, Said
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
+
+CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
+"""Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
 
 
 class Finish:
@@ -24,6 +27,7 @@ class Finish:
         host: Host,
     ) -> None:
         self.clip, self.recurrence, self.colours, self.engine = clip, recurrence, colours, engine
+        self.device = engine.runtime.name()
         self.format_id = host.format_id(output.format)
         self.direct = self.format_id == host.format_id(host.api.getVideoInfo(recurrence).format)
         self.guessed_matrix = output.format.colorFamily == lib.cfYUV
@@ -85,6 +89,7 @@ class Finish:
         for name, value in ours.items():
             if value is not None:
                 host.api.mapSetInt(props, name, value, lib.maReplace)
+        self._say_origin(props, host)
         return frame
 
     def _tell_guess(self, host: Host) -> None:
@@ -92,3 +97,9 @@ class Finish:
             told, self.told = self.told, True
         if not told:
             host.log(f"the clip has no _Matrix; {self.colours.guess} is assumed from its size and set on the output")
+
+    def _say_origin(self, props: Map, host: Host) -> None:
+        network = self.engine.network
+        host.api.mapSetInt(props, CHUNK, network.grid.chunk, lib.maAppend)
+        for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
+            host.api.mapSetData(props, key, text.encode(), -1, lib.dtUtf8, lib.maAppend)

@@ -36,6 +36,8 @@ class Source:
     """(n, 3, H, W) RGB, sides divisible by 8; n = 1 for a still."""
     lr: Frames | None = None
     """(n, 3, H/4, W/4), where the data set brings its own."""
+    flow: NDArray[np.float16] | None = None
+    """(n, 4, H/4, W/4) to both neighbours, see `PoolClip.flow`, where the motion is known."""
 
 
 @dataclass

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -19,10 +20,10 @@ from torch import Tensor, nn
 from vs_rafrvsr.training import checkpoint, losses
 from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
-from vs_rafrvsr.training.pool import PLAN, Batch, Pool
+from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, differences
-from vs_rafrvsr.training.validate import Score, validate
+from vs_rafrvsr.training.validate import SETTLED, Score, validate
 from vs_rafrvsr.training.variants import Motion, Net, TrainedFRVSR, VariantNet, initialise
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -83,7 +84,7 @@ class Unroll:
         """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
         net = self.net
         if self.joint_updates is not None:
-            flow = self._joint_flow(lr, self.joint_updates)
+            flow = self.joint_flow(lr, self.joint_updates)
         keep = lr.new_ones(len(lr)) if keep is None else keep
         frames, used = [], [flow[:, 0]]
         with self._autocast(lr.device):
@@ -98,7 +99,7 @@ class Unroll:
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
 
-    def _joint_flow(self, lr: Tensor, updates: int) -> Tensor:
+    def joint_flow(self, lr: Tensor, updates: int) -> Tensor:
         """Flow of every frame to the one before, (B, T, 2, h, w) fp32; 0 for frame 0."""
         batch, count = lr.shape[:2]
         features = self.net.encode(lr.flatten(0, 1))
@@ -182,7 +183,9 @@ class Trainer:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
         frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
-        parts = losses.total(losses.Clip(frames, batch.hr, batch.lr, flow), self.terms, self.weights, self.by_frame)
+        parts = losses.total(
+            losses.Clip(frames, batch.hr, batch.lr, flow, batch.flow), self.terms, self.weights, self.by_frame
+        )
         self.optimiser.backward(parts["loss"])
         self.optimiser.step(self.rate)
         for name, value in parts.items():
@@ -274,15 +277,30 @@ class Trainer:
             yield row
 
     def scores(self) -> dict[str, dict[str, float]]:
-        """Validation of the averaged weights, in fp32, on real and camera clips."""
+        """Validation of the averaged weights, in fp32, on each kind of clips; a picture of those that are shown."""
         unroll = Unroll(self.net, self.unroll.joint_updates, None)
         with self.optimiser.averaged():
             found: dict[str, Score] = {
-                kind: validate(lambda lr, flow: unroll(lr, flow)[0], clips)
-                for kind, clips in (("real", self.prepared.real), ("camera", self.prepared.camera))
-                if clips
+                kind: validate(lambda lr, flow: unroll(lr, flow)[0], clips) for kind, clips in self._judges().items()
             }
+            if self.prepared.shown:
+                self._picture(unroll, self.prepared.shown[0])
         return {kind: score._asdict() for kind, score in found.items()}
+
+    def _judges(self) -> dict[str, list[PoolClip]]:
+        """Validation clips by the name of their columns."""
+        kinds = {"real": self.prepared.real, "camera": self.prepared.camera, "shown": self.prepared.shown}
+        return {kind: clips for kind, clips in kinds.items() if clips}
+
+    @torch.no_grad()
+    def _picture(self, unroll: Unroll, clip: PoolClip) -> None:
+        """A settled frame of the clip, output beside truth, as pictures/STEP.png."""
+        part = slice(SETTLED + 1)
+        output = unroll(clip.lr[None, part].float() / 255, clip.flow[None, part, :2].float())[0][0, -1]
+        pair = torch.cat([(output.clamp(0, 1) * 255).round().byte(), clip.hr[part][-1]], 2)
+        folder = self.out / "pictures"
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{self.step:06}.png"), pair.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
 
     def describe(self) -> str:
         """What is trained on what, for a log."""
@@ -323,7 +341,8 @@ class Trainer:
 
     def _append(self, row: dict[str, float]) -> None:
         """One line of curves.csv; validation columns stay empty between validations."""
-        scores = [f"{kind}_{name}" for kind in ("real", "camera") for name in Score._fields]
+        kinds = dict.fromkeys(("real", "camera", *self._judges()))
+        scores = [f"{kind}_{name}" for kind in kinds for name in Score._fields]
         columns = ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
         self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / "curves.csv"

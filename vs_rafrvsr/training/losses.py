@@ -32,6 +32,8 @@ class Clip(NamedTuple):
     """(B, T, 3, h, w)."""
     flow: Tensor
     """(B, T, 2, h, w) from frame t to t - 1, in LR pixels; frame 0's is unused."""
+    given: Tensor
+    """The same from the pool: where the flow is trained, the true one, NaN where that is unknown."""
 
 
 Term = Callable[[Clip], Tensor]
@@ -74,6 +76,12 @@ def flow_original(clip: Clip) -> Tensor:
     Its prediction, warped by the flow, against the current ground-truth LR frame; `small` takes 4x4 means.
     """
     return _warp_error(F.avg_pool2d(clip.output.flatten(0, 1), SCALE).view(clip.lr.shape), clip)
+
+
+def flow_known(clip: Clip) -> Tensor:
+    """|flow - true flow|, 0 where that is unknown: RAFT's loss (arXiv 2003.12039, equation 7) on its last update."""
+    error = torch.where(clip.given.isnan(), 0, clip.flow - clip.given)[:, 1:]
+    return F.pad(per_frame(error.abs()), (1, 0))
 
 
 def _warp_error(frames: Tensor, clip: Clip) -> Tensor:
@@ -137,6 +145,7 @@ TERMS: dict[str, Term] = {
     "total_variation": total_variation,
     "flow": flow_lr,
     "flow_original": flow_original,
+    "flow_known": flow_known,
 }
 
 

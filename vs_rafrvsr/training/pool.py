@@ -33,7 +33,9 @@ class PoolClip:
     lr: Tensor
     """(n, 3, h, w) uint8."""
     flow: Tensor
-    """(n, 4, h, w) fp16 in LR pixels: (x, y) to the frame before, (x, y) to the frame after; 0 where there is none."""
+    """(n, 4, h, w) fp16 in LR pixels: (x, y) to the frame before, (x, y) to the frame after; 0 where there is none.
+
+    Trained jointly, each step estimates its own; then this is the true flow, NaN where that is unknown."""
     weight: float
     """How often it is drawn, relative to the others."""
     camera: bool
@@ -48,7 +50,7 @@ class Batch(NamedTuple):
     lr: Tensor
     """(B, T, 3, s, s)."""
     flow: Tensor
-    """(B, T, 2, s, s) fp32, to the frame before; frame 0's points out of the batch and is not to be used."""
+    """(B, T, 2, s, s) fp32, to the frame before, see `PoolClip`; frame 0's points out of the batch: not to be used."""
     keep: Tensor
     """(B,), 0 where the previous output is to be blanked."""
 

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ class Prepared:
     """Validation clips of real video."""
     camera: list[PoolClip]
     """Validation clips of camera motion over stills: sharp and free of compression, so that time has more to give."""
+    shown: list[PoolClip] = field(default_factory=list)
+    """Clips of the user's, such as Vid4: scored and pictured as the run goes, and nothing is chosen by them."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ def prepare(
     # Encoders run beside one another; what runs on the device alone gains nothing from threads.
     with ThreadPoolExecutor(os.cpu_count() if recipe.data.degradation == "real" else 1) as pool:
         clips = list(pool.map(made, wanted))
-    flows = [_no_flow(c) for c in clips] if recipe.flow.joint else _flows(clips, flow_net, recipe, cache)
-    clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
+    if not recipe.flow.joint:  # a joint step estimates its own
+        flows = _flows(clips, flow_net, recipe, cache)
+        clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
     seen: Counter[tuple[str, bool]] = Counter()
     kept = []
     for clip in clips:
@@ -113,6 +116,15 @@ def prepare(
     )
 
 
+@torch.no_grad()
+def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.device) -> list[PoolClip]:
+    """A folder of clips, a folder of truth frames each; a recipe for real video sees them clean, by bicubic."""
+    kind = "bi" if recipe.data.degradation == "real" else recipe.data.degradation
+    clean = replace(recipe, data=replace(recipe.data, degradation=kind))
+    clips = [_bare(source, 0, 0, clean, device) for source in data.read_folders(folder).sources]
+    return clips if recipe.flow.joint else [replace(c, flow=clip_flow(flow_net, c.lr)) for c in clips]
+
+
 def camera_clips(
     stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
 ) -> list[data.Source]:
@@ -123,14 +135,12 @@ def camera_clips(
     made = []
     for index in range(recipe.data.stills_clips if stills else 0):
         still = stills[index % len(stills)]
-        hr = motion.render(torch.from_numpy(still.hr[0]).to(device), motion.path(rng, CAMERA_FRAMES, camera), size)
-        made.append(data.Source(f"{CAMERA}{index}/{still.name}", still.group, hr.cpu().numpy()))
+        maps = motion.path(rng, CAMERA_FRAMES, camera)
+        hr = motion.render(torch.from_numpy(still.hr[0]).to(device), maps, size)
+        flow = motion.exact_flow(maps, size, device).half()
+        name = f"{CAMERA}{index}/{still.name}"
+        made.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.cpu().numpy()))
     return made
-
-
-def _no_flow(clip: PoolClip) -> Tensor:
-    """Where the step estimates its own."""
-    return torch.zeros(len(clip.lr), 4, *clip.lr.shape[-2:], device=clip.lr.device, dtype=torch.float16)
 
 
 def clip_flow(net: Net, lr: Tensor) -> Tensor:
@@ -163,7 +173,7 @@ def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | No
 
 @torch.no_grad()
 def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: torch.device) -> PoolClip:
-    """A clip without flow; it is drawn by the square root of its detail."""
+    """A clip with its flow where that is known, NaN elsewhere; it is drawn by the square root of its detail."""
     name = f"{source.name}#{variant}" if variant else source.name
     hr = torch.from_numpy(source.hr).to(device)
     if source.lr is not None:
@@ -171,8 +181,11 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     else:
         digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
         lr = small(hr, recipe.data.degradation, np.random.default_rng(int(digest[:16], 16)))
-    weight = math.sqrt(detail(hr))
-    return PoolClip(name, source.group, hr, lr, torch.empty(0), weight, source.name.startswith(CAMERA))
+    if source.flow is not None:
+        flow = torch.from_numpy(source.flow).to(device)
+    else:
+        flow = torch.full((len(lr), 4, *lr.shape[-2:]), torch.nan, device=device, dtype=torch.float16)
+    return PoolClip(name, source.group, hr, lr, flow, math.sqrt(detail(hr)), source.name.startswith(CAMERA))
 
 
 def small(hr: Tensor, degradation: str, rng: np.random.Generator) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +74,7 @@ class Losses:
     total_variation: float = 0.0
     flow: float = 0.0
     flow_original: float = 0.0
+    flow_known: float = 0.0
     network: str = "vgg19"
     """The perceptual term's: any torchvision classifier with `features`, but AlexNet."""
     layers: tuple[int, ...] = (35,)
@@ -133,7 +133,10 @@ class RecipeError(ValueError):
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe; `overrides` are `key=value` with dotted keys and TOML values, such as `model.channels=128`."""
-    table: dict[str, Any] = {"name": path.stem, **tomllib.loads(path.read_text())}
+    return build(Recipe, _override({"name": path.stem, **tomllib.loads(path.read_text())}, overrides))
+
+
+def _override(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -143,7 +146,7 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
         for name in tables:
             inner = inner.setdefault(name, {})
         inner[last] = _value(value)
-    return build(Recipe, table)
+    return table
 
 
 INCIDENTAL = {
@@ -157,15 +160,16 @@ INCIDENTAL = {
     "losses.features",
 }
 """Keys that may change when a run is resumed."""
-REHEARSAL = {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}, "data": {"stills_clips": 6}}
+REHEARSAL = {"batch": 2, "frames": 3, "crop": 16, "model": {"channels": 8, "blocks": 1}, "data": {"stills_clips": 20}}
 """Changes that make any run small enough to rehearse on a CPU."""
 
 
-def read_table(path: Path, flow_weights: str = "", rehearse: bool = False) -> tuple[Recipe, dict[str, dict[str, Any]]]:
-    """A table of experiments: the baseline, and each run's name and changes to it."""
+def read_table(
+    path: Path, overrides: Iterable[str] = (), rehearse: bool = False
+) -> tuple[Recipe, dict[str, dict[str, Any]]]:
+    """A table of experiments: the baseline, with `overrides` as in `load`; each run's name and changes to it."""
     table = tomllib.loads(path.read_text())
-    baseline = change(Recipe(name="baseline"), {"flow": {"weights": flow_weights}})
-    baseline = change(baseline, table["baseline"])
+    baseline = change(Recipe(name="baseline"), _override(table["baseline"], overrides))
     return change(baseline, REHEARSAL) if rehearse else baseline, table["runs"]
 
 
@@ -178,13 +182,12 @@ def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def differences(recipe: Recipe, record: Mapping[str, Any]) -> list[str]:
-    """Dotted keys in which a recipe differs from the table of another; where files lie and what is reported aside."""
-    own = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    return [
-        key
-        for key in sorted(_flat(own).keys() | _flat(record).keys())
-        if key not in INCIDENTAL and _flat(own).get(key) != _flat(record).get(key)
-    ]
+    """Dotted keys in which a recipe differs from the table of another; where files lie and what is reported aside.
+
+    A key that the table, written by an earlier version, lacks has its default.
+    """
+    own, other = (_flat(dataclasses.asdict(r)) for r in (recipe, build(Recipe, record)))
+    return [key for key in sorted(own) if key not in INCIDENTAL and own[key] != other[key]]
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

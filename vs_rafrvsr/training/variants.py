@@ -45,6 +45,8 @@ class Variant:
     """Convolutions with ReLU before the tail's last one."""
     refine: int = 0
     """Channels of the flow refinement at LR size; 0 for none."""
+    matcher: Literal["raft", "fnet"] = "raft"
+    """The flow network: RAFT-small, or FRVSR's."""
 
 
 class Motion(NamedTuple):
@@ -141,14 +143,30 @@ class VariantNet(RAFRVSR):
             self.sr.tail = Tail(variant.channels, variant.tail)  # type: ignore[assignment]
         self.hidden = nn.Conv2d(variant.channels, variant.channels, 3, padding=1) if variant.hidden == "conv" else None
         self.refine = Refine(variant.refine) if variant.refine else None
+        if variant.matcher == "fnet":
+            self.raft, self.fnet = None, frvsr.FNet()
 
     def refined(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
         """The flow that the step uses, from RAFT's."""
         return flow if self.refine is None else self.refine(lr, previous, flow)
 
-    def clip_flow(self, current: raft.Features, previous: raft.Features, size: tuple[int, int], updates: int) -> Tensor:
+    def encode(self, frames: Tensor) -> Any:  # noqa: ANN401  (the flow network's own)
+        """Features of frames (B, 3, h, w) in [0, 1]; FNet's are the frames themselves, enlarged."""
+        if self.raft is not None:
+            return super().encode(frames)
+        scale = self.flow_input_scale
+        return frvsr.Features(F.interpolate(frames, scale_factor=scale, mode="bilinear") if scale != 1 else frames)
+
+    def flow(self, current: Any, previous: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401
+        """Flow of pairs (B, 2, h, w), in LR pixels."""
+        return self.clip_flow(current, previous, size, self.flow_updates)
+
+    def clip_flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int) -> Tensor:  # noqa: ANN401
         """Flow of pairs by so many updates, (B, 2, h, w) in LR pixels."""
-        return raft.flow(self.raft, current, previous, size, self.flow_input_scale, updates)
+        if self.raft is not None:
+            return raft.flow(self.raft, current, previous, size, self.flow_input_scale, updates)
+        found = self.fnet(current.frames, previous.frames)
+        return found if self.flow_input_scale == 1 else F.interpolate(found, size, mode="area") / self.flow_input_scale
 
     def advance(self, lr: Tensor, state: State, motion: Motion | None) -> State:
         """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""
@@ -227,7 +245,7 @@ def initialise(net: VariantNet | TrainedFRVSR) -> None:
     *_, last = (layer for layer in net.sr.tail.modules() if isinstance(layer, nn.Conv2d))
     for parameter in last.parameters():
         parameter.mul_(0.1)
-    if isinstance(net, TrainedFRVSR):
-        for parameter in net.fnet.parameters():
+    for fnet in (module for module in net.children() if isinstance(module, frvsr.FNet)):
+        for parameter in fnet.parameters():
             nn.init.zeros_(parameter) if parameter.dim() == 1 else nn.init.kaiming_normal_(parameter, a=frvsr.LEAK)
-        nn.init.normal_(net.fnet.last[1].weight, std=1e-3)  # type: ignore[arg-type]  # a module's attribute
+        nn.init.normal_(fnet.last[1].weight, std=1e-3)  # type: ignore[arg-type]  # a module's attribute

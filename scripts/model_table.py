@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""The README's table of models, from the headers of their weights files.
+
+    scripts/model_table.py                                      writes the table
+    scripts/model_table.py --check                              exits with 1 where the README says otherwise
+    scripts/model_table.py --scores JSON --on Vid4 FILE...      first writes scores into weights files
+
+JSON is scripts/evaluate.py's; each FILE gets the scores of the model of its name, and a checksum that fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vs_rafrvsr import weights
+from vs_rafrvsr.models.listing import parameters
+from vs_rafrvsr.models.registry import MODELS
+
+ROOT = Path(__file__).resolve().parent.parent
+README, WEIGHTS = ROOT / "README.md", ROOT / "vs_rafrvsr" / "weights"
+BEGIN, END = "<!-- models: by scripts/model_table.py -->\n", "<!-- end of models -->\n"
+METRICS = {"PSNR-Y": "{:.2f}", "SSIM-Y": "{:.4f}", "LPIPS": "{:.3f}", "tOF": "{:.3f}"}
+CAUSAL = ", leadin=0"
+"""Ends the names of figures of the strictly causal filter."""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE")
+    parser.add_argument("--scores", type=Path, metavar="JSON")
+    parser.add_argument("--on", help="what the clips are called")
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_intermixed_args()
+    if args.scores and not (args.on and args.files):
+        parser.error("--scores needs --on NAME and the weights files")
+    for file in args.files:
+        write_scores(file, json.loads(args.scores.read_text()), args.on)
+    old = README.read_text()
+    before, rest = old.split(BEGIN)
+    new = before + BEGIN + "\n".join(table()) + "\n" + END + rest.split(END)[1]
+    if args.check and new != old:
+        raise SystemExit("README.md: the table of models is not what the weights say; run scripts/model_table.py")
+    README.write_text(new)
+
+
+def write_scores(file: Path, result: dict[str, Any], on: str) -> None:
+    """The mean figures of the model of that name, added to the header."""
+    if any(result["damage"].values()):
+        raise SystemExit(f"scores of damaged input ({result['damage']}) do not describe a model; take clean ones")
+    if file.stem not in result["models"]:
+        raise SystemExit(f"no scores of {file.stem}, only of {', '.join(result['models'])}")
+    protocol = result["protocol"]["name"].replace("bi", "BI").replace("bd", "BD")
+    how = "" if result["leadin"] is None else f", leadin={result['leadin']}"
+    scores = result["models"][file.stem]["mean"]
+    found = {f"{on} {protocol} {name}{how}": round(scores[name], 4) for name in METRICS if name in scores}
+    header, tensors = weights.load(file)
+    weights.save(file, dataclasses.replace(header, quality=header.quality | found), tensors)
+
+
+def table() -> Iterator[str]:
+    """A row for every model and set of clips that it was measured on."""
+    columns = ("model", "trained on", "parameters", "measured on", *METRICS, "PSNR-Y, strictly causal")
+    yield from (line(columns), line(["---"] * len(columns)))
+    for row in MODELS.values():
+        path = WEIGHTS / row.file
+        header = weights.read_header(path)
+        size = f"{parameters(path) / 1e6:.1f} M"
+        for on in measured_on(header.quality):
+            figures = [
+                form.format(header.quality[name]) if (name := f"{on} {metric}{how}") in header.quality else "-"
+                for metric, how, form in [*((m, "", f) for m, f in METRICS.items()), ("PSNR-Y", CAUSAL, "{:.2f}")]
+            ]
+            yield line([f"`{row.name}`", header.degradation, size, on or "-", *figures])
+
+
+def measured_on(quality: dict[str, float]) -> list[str]:
+    """The sets of clips, in the header's order; one without a name where there is none."""
+    sets = (re.fullmatch(r"(.+) PSNR-Y", name) for name in quality)
+    return [found[1] for found in sets if found] or [""]
+
+
+def line(cells: Iterable[str]) -> str:
+    """A row in Markdown."""
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+#!/usr/bin/env python
+"""Does a model amplify noise? `scripts/noise.py --truth DIR --features DIR --json samples/noise.json [MODEL...]`.
+
+DIR holds a folder of truth frames per clip. The LR clip stays clean, gets Gaussian noise (sigma of 255), or goes
+through H.264, and every model upscales it through the plugin. There are two tables, since each model is fed its own
+phase: BI input, scored as `bi` of scripts/evaluate.py, and BD input, scored as `bd`; bicubic, aligned, is in both.
+
+Residual noise: where the truth is flat (the standard deviation of Y in the 9x9 window around a pixel is under 2), the
+root mean square of output - truth on Y, mean over frames, then over clips; divided by bicubic's of the same row. Above
+1, the model left or made more noise than bicubic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vs_rafrvsr.errors import RafrvsrError
+from vs_rafrvsr.metrics.evaluation import (
+    ALIGNED,
+    BICUBIC,
+    DIGITS,
+    Clips,
+    EvaluationError,
+    Scores,
+    damaged,
+    fingerprint,
+    judge,
+    machine,
+    mean,
+    measure,
+    packed,
+    phase_of,
+    small,
+    upscaler,
+)
+from vs_rafrvsr.metrics.lpips import Lpips
+from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
+from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.training import data
+from vs_rafrvsr.training.degrade import PHASE
+
+TABLES = {"bi": BICUBIC, "bd": ALIGNED}
+"""Protocol of a table and what its residual noise is relative to."""
+DAMAGE: dict[str, dict[str, Any]] = {
+    "clean": {},
+    "noise 2": {"noise": 2.0},
+    "noise 5": {"noise": 5.0},
+    "noise 10": {"noise": 10.0},
+    "H.264 crf 23": {"crf": 23},
+    "H.264 crf 28": {"crf": 28},
+    "H.264 crf 33": {"crf": 33},
+}
+WANTED = ("PSNR-Y", "tOF", "flat noise")
+COLUMNS = ("PSNR-Y", "LPIPS", "tOF", "residual noise")
+
+
+def main() -> None:
+    """The command line."""
+    args = arguments()
+    started = time.monotonic()
+    reading = data.read_folders(args.truth, shortest=2)
+    if args.rehearse:
+        reading.sources = [dataclasses.replace(s, hr=s.hr[:4, :, :128, :192]) for s in reading.sources[:1]]
+    print(reading.summary())
+    truth = {source.name: packed(source.hr) for source in reading.sources}
+    result: dict[str, Any] = {
+        "machine": machine(args.device),
+        "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
+        "tables": {},
+    }
+    lpips = judge(args.features, args.device)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    for name in TABLES:
+        protocol = PROTOCOLS[name]
+        clean = {source.name: small(source, protocol) for source in reading.sources}
+        rows: dict[str, dict[str, Scores]] = {}
+        result["tables"][name] = {"protocol": dataclasses.asdict(protocol), "rows": rows}
+        for label, row in measured(protocol, args.models, truth, clean, lpips, args.device):
+            rows[label] = row
+            result["seconds"] = round(time.monotonic() - started)
+            args.json.write_text(json.dumps(result, indent=1) + "\n")
+        Console(width=120).print(table(protocol, rows))
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=list(MODELS), help="name or weights file")
+    parser.add_argument("--truth", type=Path, required=True, help="a folder of frames per clip")
+    parser.add_argument("--features", type=Path, help="folder with LPIPS's weights, as scripts/evaluate.py takes it")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--rehearse", action="store_true", help="a corner of four frames of one clip")
+    return parser.parse_args()
+
+
+def measured(
+    protocol: Protocol, models: list[str], truth: Clips, clean: Clips, lpips: Lpips | None, device: str
+) -> Iterator[tuple[str, dict[str, Scores]]]:
+    """A row for every damage: the means of bicubic and of the models of the protocol's phase."""
+    baseline = TABLES[protocol.name]
+    own = [baseline, *(model for model in models if phase_of(model) == PHASE[protocol.degradation])]
+    ways = {Path(model).stem: upscaler(model, protocol, device) for model in own}
+    for label, damage in DAMAGE.items():
+        lr = {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            parts = {model: measure(pool, protocol, way, truth, lr, lpips, WANTED) for model, way in ways.items()}
+        row = {model: mean([clip.result() for clip in clips.values()]) for model, clips in parts.items()}
+        for scores in row.values():
+            if "flat noise" in scores:
+                scores["residual noise"] = scores["flat noise"] / row[baseline]["flat noise"]
+        yield label, row
+
+
+def table(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:
+    """A line per damage and model."""
+    listing = Table("LR clip", "model", *COLUMNS, title=f"{protocol.name}: {protocol.source}")
+    for label, models in rows.items():
+        for model, found in models.items():
+            cells = (f"{found[name]:.{DIGITS[name]}f}" if name in found else "-" for name in COLUMNS)
+            listing.add_row(label if model == next(iter(models)) else "", model, *cells)
+        listing.add_section()
+    return listing
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (EvaluationError, data.DataError, RafrvsrError) as error:
+        raise SystemExit(f"noise: {error}") from None

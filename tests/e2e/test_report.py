@@ -1,0 +1,100 @@
+"""The result page in a real browser: loads whole and alone, its slider moves, its videos play."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from tests.metrics.pictures import moving
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WAYS = ["low-res", "bicubic", "RAFRVSR", "truth"]
+VISIBLE = "[...document.querySelectorAll('.clip:not([hidden]) video')]"
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    for clip in ("first", "second"):
+        (folder / "truth" / clip).mkdir(parents=True)
+        for i, frame in enumerate(moving(6, 128, 160, 2)):
+            cv2.imwrite(str(folder / "truth" / clip / f"{i}.png"), frame)
+    models = {"bicubic": {"mean": {"PSNR-Y": 23.5, "LPIPS": 0.5}}, "ours": {"mean": {"PSNR-Y": 26.25, "LPIPS": 0.25}}}
+    (folder / "vid4-bi.json").write_text(json.dumps({"protocol": {"source": "all frames"}, "models": models}))
+    (folder / "run").mkdir()
+    rows = ["step,seconds,loss,real_settled", "1,60,0.5,", "2,120,0.4,20", "3,180,0.3,21"]
+    (folder / "run" / "curves.csv").write_text("\n".join(rows))
+    options = {"--truth": folder / "truth", "--samples": folder, "--out": folder / "page"}
+    words = [*(word for pair in options.items() for word in pair), "--curves", folder / "run" / "curves.csv"]
+    subprocess.run([sys.executable, SCRIPT, "--device", "cpu", *words], check=True)
+    return folder / "page" / "index.html"
+
+
+@pytest.fixture
+def page(page_file: Path) -> Iterator[Any]:
+    """The page, loaded; at the end nothing may have gone wrong, and nothing may have come from elsewhere."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium on PATH")
+    playwright = pytest.importorskip("playwright.sync_api")
+    faults: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1200, "height": 900})
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda message: faults.append(message.text))
+        tab.on("requestfailed", lambda request: faults.append(request.url))
+        asked: list[str] = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page_file.as_uri())
+        yield tab
+        browser.close()
+    assert faults == []
+    assert [url for url in asked if not url.startswith((page_file.parent.as_uri(), "data:"))] == []
+
+
+def test_everything_is_there(page: Any) -> None:  # noqa: ANN401
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("#first .crops .label").all_inner_texts() == WAYS
+    assert page.locator("#first .crops img").count() == len(WAYS)  # the frame has room for one detail
+    assert page.locator("caption").inner_text() == "Vid4 bi: all frames"
+    assert page.locator("td.best").all_inner_texts() == ["26.250", "0.2500"]
+    assert page.locator("polyline").count() == 2
+
+
+def test_the_slider_moves_and_the_pictures_can_be_chosen(page: Any) -> None:  # noqa: ANN401
+    left, slider = page.locator("#first .left"), page.locator("#first input")
+    assert left.evaluate("image => getComputedStyle(image).clipPath") == "inset(0px 50% 0px 0px)"
+    box = slider.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] / 2, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, middle)
+    page.mouse.up()
+    at = float(slider.input_value())
+    assert 20 < at < 30
+    assert left.evaluate("image => getComputedStyle(image).clipPath") == f"inset(0px {100 - at:g}% 0px 0px)"
+    slider.press("ArrowRight")
+    assert f"{at + 0.5:g}%" in page.locator("#first .compare").get_attribute("style")
+    page.locator("#first select").first.select_option(label="truth")
+    assert left.get_attribute("src") == "first-truth.png"
+    page.wait_for_function("document.querySelector('#first .left').naturalWidth == 160")
+
+
+def test_videos_play_together_and_stop(page: Any) -> None:  # noqa: ANN401
+    playing = f"{VISIBLE}.every(video => !video.paused && video.currentTime > 0 && video.readyState >= 2)"
+    page.wait_for_function(playing)
+    page.get_by_role("button", name="Pause").click()
+    assert page.evaluate(f"{VISIBLE}.every(video => video.paused)")
+    page.get_by_role("button", name="second").click()
+    assert page.locator("#first").is_hidden()
+    page.wait_for_function(playing)
+    assert page.evaluate(f"{VISIBLE}.map(video => video.videoWidth)") == [40, 160, 160, 160]
