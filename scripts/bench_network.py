@@ -463,15 +463,49 @@ def parts_of_flow(s: Subject, bench: Bench, fast: FastFlow, features: tuple[Tens
             blend = partial(update.correlation.blend, products, found, out)
             part("blend", f"{pixels} pixels, {warps} warps, {stages} stages", blend)
     part("update", "without its look-up", partial(update.recur, state))
-    for name, layer in {
-        "flow 1": update.flow[0],
-        "flow 2": update.flow[1],
-        "motion": update.motion,
-        "delta 1": update.delta[0],
-        "first of the encoder": fast.context.first.convolution,
-        "8 to 8 of the encoder": fast.context.blocks[0].second.convolution,
-    }.items():
-        convolution_and_relu(s, bench, layer, name, context.shape)
+    for name, plain in layers_of_flow(s.plain.raft).items():
+        layer_of_flow(s, bench, plain, f"{tag}, {name}", context.shape)
+
+
+def layers_of_flow(net: Any) -> dict[str, nn.Conv2d]:  # noqa: ANN401  (torchvision has no types)
+    """Convolutions of RAFT, of every kind."""
+    encoder, block = net.feature_encoder, net.update_block
+    found = {
+        "flow 1": block.motion_encoder.convflow1[0],
+        "flow 2": block.motion_encoder.convflow2[0],
+        "motion": block.motion_encoder.conv[0],
+        "candidate": block.recurrent_block.convgru1.convq,
+        "delta 1": block.flow_head.conv1,
+        "delta 2": block.flow_head.conv2,
+        "first": encoder.convnormrelu[0],
+    }
+    blocks = {"layer 1": encoder.layer1[1], "layer 2": encoder.layer2[1], "layer 3": encoder.layer3[1]}
+    for name, part in blocks.items():
+        for i in (1, 2, 3):
+            found[f"{name}, {i}"] = getattr(part, f"convnormrelu{i}")[0]
+    return found
+
+
+def layer_of_flow(s: Subject, bench: Bench, plain: nn.Conv2d, name: str, shape: tuple[int, ...]) -> None:
+    """A convolution and what follows it: ours, and cuDNN's without bias and ReLU and with them."""
+    batch, _, rows, columns = shape
+    own = flow_launches.Convolution(plain)
+    finer = 8 if plain.stride[0] == 2 else {"layer 1": 4, "layer 2": 2}.get(name.split(", ")[1], 1)
+    x = torch.rand(batch, finer * rows, finer * columns, own.inputs, device=bench.device).half()
+    norm = torch.ones(batch, 2, own.inputs, device=bench.device)
+    padding = (0, 0, 0, 0, 0, own.inputs - plain.in_channels, 0, own.outputs - plain.out_channels)
+    weight = F.pad(plain.weight, padding).half().contiguous(memory_format=torch.channels_last)
+    steps = cast(tuple[int, int], plain.stride), cast(tuple[int, int], plain.padding)
+    runs: dict[str, Run] = {
+        "own": lambda: own(x),
+        "own between norms": lambda: own.normed(x, norm),
+        "cuDNN, bare": lambda: F.conv2d(fast_flow._nchw(x), weight, None, *steps),
+        "cuDNN, bias, ReLU": lambda: torch.cudnn_convolution_relu(
+            fast_flow._nchw(x), weight, own.bias.half(), *steps, (1, 1), 1
+        ),
+    }
+    for variant, run in runs.items():
+        bench.measure(run, size=s.name, piece="layer", variant=f"{name}, {variant}", frames=batch)
 
 
 @contextmanager
@@ -485,23 +519,6 @@ def tried(**settings: object) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(flow_launches, name, value)
-
-
-def convolution_and_relu(
-    s: Subject, bench: Bench, layer: fast_flow._Convolution, name: str, shape: tuple[int, ...]
-) -> None:
-    """A convolution of the flow without bias and ReLU, with them in a pass of our own, and fused by cuDNN."""
-    batch, _, rows, columns = shape
-    enlarged = 8 if layer.stride[0] == 2 else 4 if layer.inputs == 8 and layer.outputs == 8 else 1
-    x = torch.rand(batch, enlarged * rows, enlarged * columns, layer.inputs, device=bench.device).half()
-    bias, stride, padding = layer.bias.half(), layer.stride, cast(tuple[int, int], layer.padding)
-
-    def fused() -> Tensor:
-        return torch.cudnn_convolution_relu(fast_flow._nchw(x), layer.weight, bias, stride, padding, (1, 1), 1)
-
-    runs: dict[str, Run] = {"bare": lambda: layer(x), "activated": lambda: layer.activated(x), "cuDNN's fused": fused}
-    for variant, run in runs.items():
-        bench.measure(run, size=s.name, piece="layer", variant=f"{name}, {variant}", frames=batch)
 
 
 def select(features: raft.Features) -> raft.Features:

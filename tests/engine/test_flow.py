@@ -52,18 +52,46 @@ def test_looking_up_without_the_volume_equals_looking_up_in_it(grid: tuple[int, 
     assert (found[..., 112:] == -1).all()
 
 
+LAYERS = [(3, 32, 7, 2), (32, 8, 1, 1), (8, 8, 3, 1), (24, 96, 1, 1), (16, 16, 3, 2), (96, 24, 1, 1), (128, 2, 3, 1)]
+"""Inputs, outputs, side and step."""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("size", [(5, 7), (19, 16)])
+def test_a_convolution_equals_pytorchs(layer: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    inputs, outputs, side, step = layer
+    generator = torch.Generator().manual_seed(inputs)
+    plain = nn.Conv2d(inputs, outputs, side, step, side // 2).to(DEVICE).requires_grad_(False)
+    plain.weight.copy_(plain.weight.half())
+    x = half(torch.randn(2, inputs, *size, generator=generator))
+    padded = nhwc(F.pad(x, (0, 0, 0, 0, 0, -inputs % 8)))
+    wanted = plain(x.float())
+    assert distance(launches.Convolution(plain)(padded)[..., :outputs], nhwc(F.relu(wanted))) < 1e-3
+    found = torch.full((2, *wanted.shape[-2:], 256), -1.0, device=DEVICE, dtype=torch.float16)
+    convolution = launches.Convolution(plain, relu=False)
+    end = 16 + convolution.outputs
+    convolution(padded, out=found[..., 16:end])
+    assert distance(found[..., 16 : 16 + outputs], nhwc(wanted)) < 1e-3
+    assert (found[..., :16] == -1).all()
+    assert (found[..., end:] == -1).all()
+
+
 @pytest.mark.parametrize(("channels", "size"), [(8, (5, 7)), (24, (40, 31)), (96, (3, 3))])
-def test_the_norm_equals_pytorchs_with_its_relu_and_addition(channels: int, size: tuple[int, int]) -> None:
+def test_norms_equal_pytorchs_with_their_relu_and_addition(channels: int, size: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(channels)
     x, shortcut = (half(torch.randn(2, channels, *size, generator=generator) * 3 + 2) for _ in range(2))
-    plain, other = (F.relu(F.instance_norm(x.float())), F.instance_norm(shortcut.float()))
-    x, shortcut = nhwc(x), nhwc(shortcut)
-    scale = launches.norm(x)
-    assert distance(launches.activate(x, scale), nhwc(plain)) < 1e-3
+    first, second = (nn.Conv2d(channels, channels, side, 1, side // 2).to(DEVICE) for side in (1, 3))
+    for layer in (first, second):
+        layer.requires_grad_(False).weight.copy_(layer.weight.half())
+    plain = F.relu(F.instance_norm(second(F.relu(F.instance_norm(first(x.float()))))))
+    other = F.instance_norm(first(shortcut.float()))
+    one, two = launches.Convolution(first), launches.Convolution(second)
+    found, scale = two.normed(*one.normed(nhwc(x)))
+    assert distance(launches.activate(found, scale), nhwc(plain)) < 3e-3
     wanted = nhwc(F.relu(plain + other))
-    assert distance(launches.activate(x, scale, shortcut, launches.norm(shortcut)), wanted) < 1e-3
-    wanted = F.relu(nhwc(plain) + shortcut.float())
-    assert distance(launches.activate(x, scale, shortcut), wanted) < 1e-3
+    assert distance(launches.activate(found, scale, *one.normed(nhwc(shortcut))), wanted) < 3e-3
+    wanted = nhwc(F.relu(plain + shortcut.float()))
+    assert distance(launches.activate(found, scale, nhwc(shortcut)), wanted) < 3e-3
 
 
 @pytest.mark.parametrize("size", [(16, 24), (13, 18)])

@@ -1,10 +1,10 @@
-"""RAFT in half precision on CUDA: convolutions by cuDNN, all that is between them by kernels of our own.
+"""RAFT in half precision on CUDA: the recurrence's wide convolutions by cuDNN, all else by kernels of our own.
 
 Equal to raft.encode and raft.flow but for rounding. The flow itself and its coordinates stay fp32; features are fp16.
-- Between two convolutions there is one pass over memory: it adds the bias or normalises, applies the nonlinearity, adds
-  the shortcut, and writes where the next convolution reads, so that nothing is concatenated or copied.
-- cuDNN's tensor-core kernels want channels in multiples of 8: inputs and outputs are padded with zeros, the flow has 8
-  channels, z and r are one convolution.
+- RAFT-small's layers are so narrow that passes over memory cost more than arithmetic. Our convolutions normalise what
+  they read, add the bias, apply the ReLU, and write where the next one reads: nothing is concatenated or copied.
+- Tensor cores want channels in multiples of 8: inputs and outputs are padded with zeros, the flow has 8 channels, z and
+  r are one convolution.
 - The all-pairs volume is not made: at the bounded working size it would take 266 MB a pair in fp32. Its average-pooled
   levels are the correlation with average-pooled features, so the products are computed where they are looked up.
 """
@@ -95,11 +95,11 @@ class _Update:
     def __init__(self, block: Any, levels: int) -> None:  # noqa: ANN401  (torchvision has no types)
         encoder, gru, head = block.motion_encoder, block.recurrent_block.convgru1, block.flow_head
         self.correlation = launches.LookUp(encoder.convcorr1[0], levels)
-        self.flow = [_Convolution(encoder.convflow1[0]), _Convolution(encoder.convflow2[0])]
-        self.motion = _Convolution(encoder.conv[0])
+        self.flow = [launches.Convolution(layer[0]) for layer in (encoder.convflow1, encoder.convflow2)]
+        self.motion = launches.Convolution(encoder.conv[0])
         self.gates = _Convolution(gru.convz, gru.convr)
         self.candidate = _Convolution(gru.convq)
-        self.delta = [_Convolution(head.conv1), _Convolution(head.conv2)]
+        self.delta = [launches.Convolution(head.conv1), launches.Convolution(head.conv2, relu=False)]
         self.hidden = block.hidden_state_size
 
     def begin(self, context: Tensor) -> _State:
@@ -124,39 +124,27 @@ class _Update:
     def recur(self, state: _State) -> None:
         """An update behind its look-up."""
         first, second = self.flow
-        second.activated(first.activated(state.flow), out=state.motion[..., self.correlation.outputs :])
-        motion = self.gates.inputs - 8 - self.motion.outputs
-        self.motion.activated(state.motion, out=state.joined[..., motion:-8])
+        second(first(state.flow), out=state.motion[..., self.correlation.outputs :])
+        self.motion(state.motion, out=state.joined[..., -8 - self.motion.outputs : -8])
         update = launches.reset(self.gates(state.joined), self.gates.bias, state.hidden, state.joined)
         launches.advance(self.candidate(state.joined), self.candidate.bias, update, state.hidden, state.joined)
         first, second = self.delta
-        delta = second(first.activated(state.hidden))
-        launches.move(delta, second.bias, state.estimate, state.flow, state.joined[..., -8:])
+        launches.move(second(first(state.hidden)), state.estimate, state.flow, state.joined[..., -8:])
 
 
 class _Convolution:
-    """One or several convolutions of the same input as one, (B, h, w, C) -> (B, h', w', D) fp16, without their bias.
-
-    Inputs and outputs are padded to multiples of 8.
-    """
+    """One or several convolutions of the same input, by cuDNN: (B, h, w, C) -> (B, h, w, D) fp16, without bias."""
 
     def __init__(self, *layers: nn.Conv2d) -> None:
         weight = torch.cat([layer.weight.detach() for layer in layers])
-        bias = torch.cat([layer.bias.detach() for layer in layers if layer.bias is not None])
-        self.outputs, self.inputs = (-(-side // 8) * 8 for side in weight.shape[:2])
-        outputs, inputs = self.outputs - weight.shape[0], self.inputs - weight.shape[1]
-        padded = F.pad(weight, (0, 0, 0, 0, 0, inputs, 0, outputs)).half()
+        self.inputs = -(-weight.shape[1] // 8) * 8
+        padded = F.pad(weight, (0, 0, 0, 0, 0, self.inputs - weight.shape[1])).half()
         self.weight = padded.contiguous(memory_format=torch.channels_last)
-        self.bias = F.pad(bias.float(), (0, outputs))
-        self.scale = torch.stack([torch.ones_like(self.bias), self.bias])[None]
-        self.stride, self.padding = layers[0].stride, layers[0].padding
+        self.bias = torch.cat([layer.bias.detach().float() for layer in layers if layer.bias is not None])
+        self.padding = layers[0].padding
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _nhwc(F.conv2d(_nchw(x), self.weight, stride=self.stride, padding=self.padding))
-
-    def activated(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        """ReLU of it, bias included."""
-        return launches.activate(self(x), self.scale, out=out)
+        return _nhwc(F.conv2d(_nchw(x), self.weight, padding=self.padding))
 
 
 class _Encoder:
@@ -171,7 +159,9 @@ class _Encoder:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, H, W, 8) -> (B, H/8, W/8, C)."""
-        x = launches.activate(*self.first(x))
+        x, scale = self.first(x)
+        if scale is not None:
+            x = launches.activate(x, scale)
         for block in self.blocks:
             x = block(x)
         return F.linear(x, self.weight, self.bias)
@@ -183,24 +173,22 @@ class _Block:
     def __init__(self, block: Any, normed: bool) -> None:  # noqa: ANN401  (torchvision has no types)
         self.first, self.second = _Layer(block.convnormrelu1, normed), _Layer(block.convnormrelu2, normed)
         self.last = _Layer(block.convnormrelu3, normed)
-        self.shortcut = None if isinstance(block.downsample, nn.Identity) else _Layer(block.downsample, normed)
+        projects = not isinstance(block.downsample, nn.Identity)
+        self.shortcut = _Layer(block.downsample, normed, relu=False) if projects else None
 
     def __call__(self, x: Tensor) -> Tensor:
         shortcut = (x, None) if self.shortcut is None else self.shortcut(x)
-        x = launches.activate(*self.first(x))
-        x = launches.activate(*self.second(x))
-        return launches.activate(*self.last(x), *shortcut)
+        return launches.activate(*self.last(*self.second(*self.first(x))), *shortcut)
 
 
 class _Layer:
-    """A convolution, and the factor and summand to follow: its instance norm's, which cancels the bias, or the bias."""
+    """A convolution with bias and ReLU; or, with an instance norm, the bare convolution and the scale to follow."""
 
-    def __init__(self, layer: Any, normed: bool) -> None:  # noqa: ANN401  (torchvision has no types)
-        self.convolution, self.normed = _Convolution(layer[0]), normed
+    def __init__(self, layer: Any, normed: bool, *, relu: bool = True) -> None:  # noqa: ANN401  (as above)
+        self.convolution, self.normed = launches.Convolution(layer[0], relu=relu), normed
 
-    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.convolution(x)
-        return x, launches.norm(x) if self.normed else self.convolution.scale
+    def __call__(self, x: Tensor, scale: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        return self.convolution.normed(x, scale) if self.normed else (self.convolution(x), None)
 
 
 def _enlarging(

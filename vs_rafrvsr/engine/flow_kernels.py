@@ -26,52 +26,101 @@ def pack(frames, out, height, width, rows, columns, PIXELS: tl.constexpr):
     tl.store(place, (2 * value - 1).to(out.dtype.element_ty), mask=(p < rows * columns)[:, None])
 
 
-@triton.jit(do_not_specialize=["area"])
-def moments(x, partial, area, C: tl.constexpr, WIDTH: tl.constexpr, CHUNKS: tl.constexpr, PIXELS: tl.constexpr):
-    """Sums and sums of squares of a part of an image: x (B, area, C) fp16 -> partial (B, CHUNKS, 2, C) fp32.
+@triton.jit
+def _scaled(x, scale, place, inside, image, n, C: tl.constexpr, SCALED: tl.constexpr):
+    """Channels n of x, fp32; if SCALED x * factor + summand, which are scale (B, 2, C) fp32."""
+    value = tl.load(x + place, mask=inside, other=0.0).to(tl.float32)
+    if SCALED:
+        at = scale + image * 2 * C + n
+        factor = tl.load(at, mask=n < C, other=0.0)
+        summand = tl.load(at + C, mask=n < C, other=0.0)
+        value = value * factor[None, :] + summand[None, :]
+    return value
 
-    `settle` adds them up in a fixed order: atomic additions would give other last bits from run to run.
+
+@triton.jit(do_not_specialize=["height", "width", "rows", "columns"])
+def convolve(
+    x,
+    scale,
+    weight,
+    bias,
+    out,
+    partial,
+    height,
+    width,
+    rows,
+    columns,
+    CIN: tl.constexpr,
+    K: tl.constexpr,
+    COUT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    SIDE: tl.constexpr,
+    STEP: tl.constexpr,
+    STRIDE: tl.constexpr,
+    SCALED: tl.constexpr,
+    MOMENTS: tl.constexpr,
+    RELU: tl.constexpr,
+    PIXELS: tl.constexpr,
+):
+    """out = conv(x) + bias, then ReLU if RELU; with MOMENTS no bias, but to `partial` what `settle` takes.
+
+    x (B, height, width, CIN) fp16, if SCALED relu of it normalised, as in `activate`; out (B, rows, columns, STRIDE)
+    fp16, of whose channels COUT are written. There are SIDE x SIDE taps around every STEPth pixel. A row of taps lies
+    side by side in memory, so one matrix product goes over K of its channels, of whichever taps: weight (SIDE,
+    SIDE * CIN rounded up to a multiple of K, WIDTH) fp16.
     """
-    chunk = tl.program_id(0)
     image = tl.program_id(1)
+    p = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
+    y = p // columns * STEP - SIDE // 2
+    px = p % columns * STEP - SIDE // 2
+    inside = p < rows * columns
+    k = tl.arange(0, K)
     n = tl.arange(0, WIDTH)
-    size = tl.cdiv(area, CHUNKS)
-    last = tl.minimum((chunk + 1) * size, area)
+    chunks: tl.constexpr = (SIDE * CIN + K - 1) // K
     total = tl.zeros((PIXELS, WIDTH), tl.float32)
-    square = tl.zeros((PIXELS, WIDTH), tl.float32)
-    for first in range(chunk * size, last, PIXELS):
-        p = first + tl.arange(0, PIXELS)
-        inside = (p < last)[:, None] & (n < C)[None, :]
-        value = tl.load(x + (image * area + p)[:, None] * C + n[None, :], mask=inside, other=0.0).to(tl.float32)
-        total += value
-        square += value * value
-    place = partial + ((image * CHUNKS + chunk) * 2) * C + n
-    tl.store(place, tl.sum(total, 0), mask=n < C)
-    tl.store(place + C, tl.sum(square, 0), mask=n < C)
+    for step in range(SIDE * chunks):
+        ty = y + step // chunks
+        c = step % chunks * K + k
+        tx = px[:, None] + (c // CIN)[None, :]
+        seen = (inside & (ty >= 0) & (ty < height))[:, None] & (tx >= 0) & (tx < width) & (c < SIDE * CIN)[None, :]
+        place = ((image * height + ty) * width + px)[:, None] * CIN + c[None, :]
+        value = _scaled(x, scale, place, seen, image, c % CIN, CIN, SCALED)
+        if SCALED:
+            value = tl.where(seen, tl.maximum(value, 0.0), 0.0)
+        taps = tl.load(weight + (step * K + k)[:, None] * WIDTH + n[None, :])
+        total = tl.dot(value.to(taps.dtype), taps, total)
+    if MOMENTS:
+        at = partial + (image * tl.num_programs(0) + tl.program_id(0)) * 2 * COUT + n
+        tl.store(at, tl.sum(total, 0), mask=n < COUT)
+        tl.store(at + COUT, tl.sum(total * total, 0), mask=n < COUT)
+    else:
+        total += tl.load(bias + n, mask=n < COUT, other=0.0)[None, :]
+    if RELU:
+        total = tl.maximum(total, 0.0)
+    place = (image * rows * columns + p)[:, None] * STRIDE + n[None, :]
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside[:, None] & (n < COUT)[None, :])
 
 
-@triton.jit(do_not_specialize=["area"])
-def settle(partial, scale, area, C: tl.constexpr, WIDTH: tl.constexpr, CHUNKS: tl.constexpr):
-    """`moments` -> what normalises: scale (B, 2, C) fp32, the factor and the summand of every channel."""
+@triton.jit(do_not_specialize=["area", "parts"])
+def settle(partial, scale, area, parts, C: tl.constexpr, WIDTH: tl.constexpr, PARTS: tl.constexpr):
+    """An instance norm: partial (B, parts, 2, C) fp32, sums and sums of squares -> scale (B, 2, C), factor and summand.
+
+    Added up in a fixed order: atomic additions would give other last bits from run to run.
+    """
     image = tl.program_id(0)
     n = tl.arange(0, WIDTH)
-    chunk = tl.arange(0, CHUNKS)
-    at = partial + ((image * CHUNKS + chunk) * 2)[:, None] * C + n[None, :]
-    mean = tl.sum(tl.load(at, mask=(n < C)[None, :], other=0.0), 0) / area
-    square = tl.sum(tl.load(at + C, mask=(n < C)[None, :], other=0.0), 0) / area
-    factor = 1 / tl.sqrt(tl.maximum(square - mean * mean, 0.0) + 1e-5)
+    total = tl.zeros((PARTS, WIDTH), tl.float32)
+    square = tl.zeros((PARTS, WIDTH), tl.float32)
+    for first in range(0, parts, PARTS):
+        part = first + tl.arange(0, PARTS)
+        at = partial + ((image * parts + part) * 2)[:, None] * C + n[None, :]
+        inside = (part < parts)[:, None] & (n < C)[None, :]
+        total += tl.load(at, mask=inside, other=0.0)
+        square += tl.load(at + C, mask=inside, other=0.0)
+    mean = tl.sum(total, 0) / area
+    factor = 1 / tl.sqrt(tl.maximum(tl.sum(square, 0) / area - mean * mean, 0.0) + 1e-5)
     tl.store(scale + image * 2 * C + n, factor, mask=n < C)
     tl.store(scale + image * 2 * C + C + n, -mean * factor, mask=n < C)
-
-
-@triton.jit
-def _scaled(x, scale, place, inside, image, n, C: tl.constexpr, SHARED: tl.constexpr):
-    """x * factor + summand, (pixels, channels) fp32, where `scale` is (B, 2, C), or (1, 2, C) if SHARED."""
-    if not SHARED:
-        scale += image * 2 * C
-    factor = tl.load(scale + n, mask=n < C, other=0.0)
-    summand = tl.load(scale + C + n, mask=n < C, other=0.0)
-    return tl.load(x + place, mask=inside, other=0.0).to(tl.float32) * factor[None, :] + summand[None, :]
 
 
 @triton.jit(do_not_specialize=["area"])
@@ -84,29 +133,26 @@ def activate(
     area,
     C: tl.constexpr,
     WIDTH: tl.constexpr,
-    STRIDE: tl.constexpr,
-    SHARED: tl.constexpr,
+    SCALED: tl.constexpr,
     ADD: tl.constexpr,
     ADD_SCALED: tl.constexpr,
     PIXELS: tl.constexpr,
 ):
-    """out = relu(x * factor + summand), and then with ADD relu(shortcut + that).
+    """out = relu(x), and then with ADD relu(shortcut + that): x, shortcut, out (B, area, C) fp16.
 
-    x and shortcut (B, area, C) fp16; scale, and with ADD_SCALED the shortcut's own, (B, 2, C) fp32, or (1, 2, C) if
-    SHARED; out has STRIDE channels, of which C are written.
+    With SCALED x is normalised first, by scale (B, 2, C) fp32, its factor and its summand; so is the shortcut with
+    ADD_SCALED.
     """
     n = tl.arange(0, WIDTH)
     image = tl.program_id(1)
     p = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     inside = (p < area)[:, None] & (n < C)[None, :]
-    pixel = (image * area + p)[:, None]
-    place = pixel * C + n[None, :]
-    value = tl.maximum(_scaled(x, scale, place, inside, image, n, C, SHARED), 0.0)
-    if ADD_SCALED:
-        value = tl.maximum(value + _scaled(shortcut, shortcut_scale, place, inside, image, n, C, SHARED), 0.0)
-    elif ADD:
-        value = tl.maximum(value + tl.load(shortcut + place, mask=inside, other=0.0).to(tl.float32), 0.0)
-    tl.store(out + pixel * STRIDE + n[None, :], value.to(out.dtype.element_ty), mask=inside)
+    place = (image * area + p)[:, None] * C + n[None, :]
+    value = tl.maximum(_scaled(x, scale, place, inside, image, n, C, SCALED), 0.0)
+    if ADD:
+        other = _scaled(shortcut, shortcut_scale, place, inside, image, n, C, ADD_SCALED)
+        value = tl.maximum(value + other, 0.0)
+    tl.store(out + place, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "positions"])
@@ -293,14 +339,14 @@ def advance(
 
 
 @triton.jit(do_not_specialize=["pixels"])
-def move(delta, bias, estimate, flow, joined, pixels, STRIDE: tl.constexpr, PIXELS: tl.constexpr):
-    """estimate += delta + bias, (pixels, 8) fp32; fp16 copies go to flow (pixels, 8) and joined (pixels, STRIDE)."""
+def move(delta, estimate, flow, joined, pixels, STRIDE: tl.constexpr, PIXELS: tl.constexpr):
+    """estimate += delta, (pixels, 8) fp32; fp16 copies go to flow (pixels, 8) and joined (pixels, STRIDE)."""
     c = tl.arange(0, 8)
     p = tl.program_id(0) * PIXELS + tl.arange(0, PIXELS)
     inside = (p < pixels)[:, None]
     place = p[:, None] * 8 + c[None, :]
     value = tl.load(estimate + place, mask=inside, other=0.0)
-    value += tl.load(delta + place, mask=inside, other=0.0).to(tl.float32) + tl.load(bias + c)[None, :]
+    value += tl.load(delta + place, mask=inside, other=0.0).to(tl.float32)
     tl.store(estimate + place, value, mask=inside)
     tl.store(flow + place, value.to(flow.dtype.element_ty), mask=inside)
     tl.store(joined + p[:, None] * STRIDE + c[None, :], value.to(joined.dtype.element_ty), mask=inside)
