@@ -1,12 +1,12 @@
 """The network's own time on one GPU, piece by piece: PyTorch's kernels, torch.compile, ours; beside the chip's floor.
 
-    python scripts/bench_network.py [--sizes 480x270 960x540] [--tune] [--no-compile] [--json FILE]
+    python scripts/bench_network.py [--sizes 480x270 960x540] [--tune] [--no-compile] [--flow] [--json FILE]
     TRITON_INTERPRET=1 python scripts/bench_network.py --rehearse        (on a CPU: does the script run at all?)
 
 Times are medians of CUDA graph replays. The floor of a piece is the larger of its operations over the card's measured
 rate in a large fp16 matrix product, and of the bytes that it must read and write once over the measured copy bandwidth.
 `error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of convolution.CANDIDATES first and goes on with
-the best; the table `convolution.HOPPER` is filled in by hand from it.
+the best; the table `convolution.HOPPER` is filled in by hand from it. `--flow` leaves out all but encoding and flow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import logging
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -26,21 +27,21 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from benchmarking.network import Run, Subject, milliseconds, subject
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vs_rafrvsr.engine import flow as fast_flow
-from vs_rafrvsr.engine.convolution import CANDIDATES, EXTRA, FastStep, Tile, chosen
+from vs_rafrvsr.engine import flow_launches
+from vs_rafrvsr.engine.convolution import CANDIDATES, FastStep, Tile, chosen
 from vs_rafrvsr.engine.fast import Fast
 from vs_rafrvsr.engine.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.runtime import Runtime
-from vs_rafrvsr.models import raft, registry
+from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import SCALE, space_to_depth, upsample_flow, warp
 from vs_rafrvsr.options import Options
-
-GROUP = 16
-type Run = Callable[[], object]
+from vs_rafrvsr.schedule import GROUP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,29 +89,10 @@ class Bench:
         a, b = (torch.randn(8192, 8192, device=self.device, dtype=torch.float16) for _ in range(2))
         source = torch.randn(2**28, device=self.device)
         target = torch.empty_like(source)
-        flops = 2 * 8192**3 / (self.time(lambda: a @ b) / 1e3)
-        bandwidth = 2 * source.nbytes / (self.time(lambda: target.copy_(source)) / 1e3)
+        flops = 2 * 8192**3 / (milliseconds(self.device, lambda: a @ b) / 1e3)
+        bandwidth = 2 * source.nbytes / (milliseconds(self.device, lambda: target.copy_(source)) / 1e3)
         self.facts |= {"fp16_flops": flops, "copy_bytes_per_s": bandwidth}
         return flops, bandwidth
-
-    def time(self, run: Run, repeats: int = 40) -> float:
-        """Median milliseconds of one replay."""
-        if self.rehearse:
-            start = time.perf_counter()
-            run()
-            return 1e3 * (time.perf_counter() - start)
-        replay = captured(run)
-        for _ in range(5):
-            replay()
-        times = []
-        for _ in range(repeats):
-            before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            before.record()
-            replay()
-            after.record()
-            torch.cuda.synchronize()
-            times.append(float(before.elapsed_time(after)))
-        return statistics.median(times)
 
     def measure(
         self,
@@ -126,7 +108,7 @@ class Bench:
     ) -> Row:
         """Time `run`, which makes `frames` frames, and note it; `work` is (operations, bytes) of one frame."""
         try:
-            ms = self.time(run) / frames
+            ms = milliseconds(self.device, run) / frames
         except Exception as failure:  # a variant that fails must not cost the others
             ms, note = float("nan"), f"{type(failure).__name__}: {str(failure)[:160]}"
         flops, size_bytes = work or (0.0, 0.0)
@@ -166,25 +148,6 @@ class Bench:
             self.json_file.write_text(json.dumps(self.facts | {"rows": [asdict(r) for r in self.rows]}, indent=1))
 
 
-def captured(run: Run) -> Run:
-    """A replay of `run` in a CUDA graph; `run` itself, with a word about it, where it cannot be captured."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
-            run()
-    except RuntimeError as error:
-        print("  (not captured, timed eagerly:", str(error)[:100], ")")
-        return run
-    return graph.replay
-
-
 def distance(found: Tensor, wanted: Tensor) -> float:
     """Relative error; anything not a number gives not a number."""
     return float((found.float() - wanted.float()).norm() / wanted.float().norm())
@@ -194,69 +157,6 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
     """In dB for a range of 1, of values clamped to it."""
     error = (found.clamp(0, 1) - wanted.clamp(0, 1)).square().mean()
     return float(-10 * error.log10())
-
-
-def texture(count: int, height: int, width: int, device: torch.device) -> Tensor:
-    """Frames (count, 3, h, w) of a soft texture that moves by (2.5, -1.25) pixels a frame, known everywhere."""
-    generator = torch.Generator().manual_seed(height)
-    margin = 3 * count + 8
-    coarse = torch.rand(1, 3, (height + 2 * margin) // 4, (width + 2 * margin) // 4, generator=generator).to(device)
-    field = F.interpolate(coarse, size=(height + 2 * margin, width + 2 * margin), mode="bicubic").clamp(0, 1)
-    shift = torch.ones(1, 2, *field.shape[-2:], device=device)
-    shift = shift * torch.tensor([2.5, -1.25], device=device).view(1, 2, 1, 1)
-    frames = [warp(field, n * shift)[..., margin:-margin, margin:-margin] for n in range(count)]
-    return torch.cat(frames).contiguous()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What is measured at one size: the model in fp32 and in fp16, and a step's inputs."""
-
-    name: str
-    size: tuple[int, int]
-    plain: RAFRVSR
-    half: RAFRVSR
-    lr: Tensor
-    """(17, 3, h, w)."""
-    state: State
-    """fp16."""
-    flow: Tensor
-
-    @property
-    def work(self) -> dict[str, tuple[float, float]]:
-        """(operations, bytes read and written once) of a step's pieces."""
-        pixels, c, blocks = self.size[0] * self.size[1], self.plain.channels, len(self.plain.sr.body)
-        work = {
-            "align": (0.0, 4.0 * (3 + 48 + 2) + 2 * c + 2 * (c + EXTRA)),
-            "head": (18.0 * (51 + c) * c, 2.0 * (c + EXTRA) + 2 * c),
-            "body": (36.0 * blocks * c * c, 10.0 * blocks * c),  # layer by layer: read, write, and read the residual
-            "tail": (18.0 * c * 48, 2.0 * c + 12 + 4 * 48),
-        }
-        work["step"] = (sum(f for f, _ in work.values()), sum(b for _, b in work.values()))
-        return {piece: (pixels * flops, pixels * size) for piece, (flops, size) in work.items()}
-
-
-def subject(name: str, bench: Bench) -> Subject:
-    """The shipped model (a toy in rehearsal) and inputs of one size "WIDTHxHEIGHT"."""
-    width, height = map(int, name.split("x"))
-    if bench.rehearse:
-        model = RAFRVSR(channels=16, blocks=1, flow_updates=1, flow_input_scale=1.0).eval().requires_grad_(False)
-    else:
-        model = cast(RAFRVSR, registry.load("rafrvsr", None, None))
-    plain = model.to(bench.device)
-    half = copy.deepcopy(plain)
-    half.sr.half().to(memory_format=torch.channels_last)
-    lr = texture(3 if bench.rehearse else GROUP + 1, height, width, bench.device)
-    hidden = torch.rand(1, plain.channels, height, width, device=bench.device).half()
-    return Subject(
-        name=name,
-        size=(height, width),
-        plain=plain,
-        half=half,
-        lr=lr,
-        state=State(plain.base(lr[:1]), hidden.contiguous(memory_format=torch.channels_last)),
-        flow=torch.randn(1, 2, height, width, device=bench.device),
-    )
 
 
 def aligned_by_pytorch(state: State, lr: Tensor, flow: Tensor) -> Tensor:
@@ -439,32 +339,84 @@ def operations(run: Run) -> tuple[float, float]:
 
 
 def parts_of_flow(s: Subject, bench: Bench, fast: FastFlow, features: tuple[Tensor, ...], tag: str) -> None:
-    """One look-up and one update, in some block sizes."""
+    """One look-up, in some block sizes, and one update."""
     context, current, previous = features
-    levels = fast_flow._pooled(previous, fast.levels)
-    batch, _, rows, columns = context.shape
-    position = torch.rand(batch, 2, rows, columns, device=context.device) * rows
-    estimate = torch.zeros_like(position)
-    before = fast_flow.LOOK_UP_PIXELS
-    for pixels in (4, 8, 16):
-        fast_flow.LOOK_UP_PIXELS = pixels
-        bench.measure(
-            lambda: fast_flow.look_up(current, levels, position, fast.radius, fast.update.samples),
-            size=s.name,
-            piece="look-up",
-            variant=f"{tag}, blocks of {pixels}, wild flow",
-            frames=batch,
-        )
-    fast_flow.LOOK_UP_PIXELS = before
-    samples = fast_flow.look_up(current, levels, position, fast.radius, fast.update.samples)
-    hidden, rest = torch.tanh(context[:, : fast.hidden]), F.relu(context[:, fast.hidden :])
-    bench.measure(
-        lambda: fast.update(hidden, rest, samples, estimate),
-        size=s.name,
-        piece="update",
-        variant=f"{tag}, without its look-up",
-        frames=batch,
-    )
+    update, pyramid = fast.update, fast_flow._pyramid(previous, fast.levels)
+    current, state = fast_flow._nhwc(current), update.begin(fast_flow._nhwc(context))
+    out = state.motion[..., : update.correlation.outputs]
+    found = fast._match(*features)
+    products = update.correlation.correlate(current, pyramid, found)
+
+    def part(piece: str, variant: str, run: Run) -> None:
+        bench.measure(run, size=s.name, piece=piece, variant=f"{tag}, {variant}", frames=len(context))
+
+    for name, estimate in (("true flow", found), ("wild flow", torch.rand_like(found) * context.shape[-2])):
+        part("look-up", name, partial(update.correlation, current, pyramid, estimate, out=out))
+        for blocks in ((4, 1, 168), (4, 2, 168), (8, 1, 128), (8, 2, 128), (8, 3, 128), (8, 2, 255)):
+            with tried(CORRELATE=dict(zip(("num_warps", "num_stages", "maxnreg"), blocks, strict=True))):
+                again = partial(update.correlation.correlate, current, pyramid, estimate)
+                part("correlate", f"{name}, warps, stages, registers {blocks}", again)
+    for pixels, warps, stages in ((32, 4, 2), (32, 4, 1), (64, 4, 1), (64, 4, 2), (64, 8, 2), (64, 8, 1), (128, 8, 1)):
+        with tried(LOOK_UP_PIXELS=pixels, LOOK_UP={"num_warps": warps, "num_stages": stages}):
+            blend = partial(update.correlation.blend, products, found, out)
+            part("blend", f"{pixels} pixels, {warps} warps, {stages} stages", blend)
+    part("update", "without its look-up", partial(update.recur, state))
+    for name, plain in layers_of_flow(s.plain.raft).items():
+        layer_of_flow(s, bench, plain, f"{tag}, {name}", context.shape)
+
+
+def layers_of_flow(net: Any) -> dict[str, nn.Conv2d]:  # noqa: ANN401  (torchvision has no types)
+    """Convolutions of RAFT, of every kind."""
+    encoder, block = net.feature_encoder, net.update_block
+    found = {
+        "flow 1": block.motion_encoder.convflow1[0],
+        "flow 2": block.motion_encoder.convflow2[0],
+        "motion": block.motion_encoder.conv[0],
+        "candidate": block.recurrent_block.convgru1.convq,
+        "delta 1": block.flow_head.conv1,
+        "delta 2": block.flow_head.conv2,
+        "first": encoder.convnormrelu[0],
+    }
+    blocks = {"layer 1": encoder.layer1[1], "layer 2": encoder.layer2[1], "layer 3": encoder.layer3[1]}
+    for name, part in blocks.items():
+        for i in (1, 2, 3):
+            found[f"{name}, {i}"] = getattr(part, f"convnormrelu{i}")[0]
+    return found
+
+
+def layer_of_flow(s: Subject, bench: Bench, plain: nn.Conv2d, name: str, shape: tuple[int, ...]) -> None:
+    """A convolution and what follows it: ours, and cuDNN's without bias and ReLU and with them."""
+    batch, _, rows, columns = shape
+    own = flow_launches.Convolution(plain)
+    finer = 8 if plain.stride[0] == 2 else {"layer 1": 4, "layer 2": 2}.get(name.split(", ")[1], 1)
+    x = torch.rand(batch, finer * rows, finer * columns, own.inputs, device=bench.device).half()
+    norm = torch.ones(batch, 2, own.inputs, device=bench.device)
+    padding = (0, 0, 0, 0, 0, own.inputs - plain.in_channels, 0, own.outputs - plain.out_channels)
+    weight = F.pad(plain.weight, padding).half().contiguous(memory_format=torch.channels_last)
+    steps = cast(tuple[int, int], plain.stride), cast(tuple[int, int], plain.padding)
+    runs: dict[str, Run] = {
+        "own": lambda: own(x),
+        "own between norms": lambda: own.normed(x, norm),
+        "cuDNN, bare": lambda: F.conv2d(fast_flow._nchw(x), weight, None, *steps),
+        "cuDNN, bias, ReLU": lambda: torch.cudnn_convolution_relu(
+            fast_flow._nchw(x), weight, own.bias.half(), *steps, (1, 1), 1
+        ),
+    }
+    for variant, run in runs.items():
+        bench.measure(run, size=s.name, piece="layer", variant=f"{name}, {variant}", frames=batch)
+
+
+@contextmanager
+def tried(**settings: object) -> Iterator[None]:
+    """The flow's launches with other blocks."""
+    before = {name: getattr(flow_launches, name) for name in settings}
+    for name, value in settings.items():
+        setattr(flow_launches, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(flow_launches, name, value)
 
 
 def select(features: raft.Features) -> raft.Features:
@@ -544,11 +496,11 @@ def compiled(s: Subject, bench: Bench) -> None:
     lr = s.lr[:1]
     joined = aligned_by_pytorch(s.state, lr, s.flow)
     head = F.relu(s.half.sr.head(joined))
-    body, net = (cast(nn.Module, torch.compile(part, dynamic=False)) for part in (s.half.sr.body, s.half.sr))
+    body, net = (torch.compile(part.forward, dynamic=False) for part in (s.half.sr.body, s.half.sr))
     work = s.work
     bench.measure(lambda: body(head), size=s.name, piece="body", variant="torch.compile", work=work["body"])
     bench.measure(
-        lambda: s.half.step(lr, s.state, s.flow, cast(Any, net)),
+        lambda: s.half.step(lr, s.state, s.flow, net),
         size=s.name,
         piece="step",
         variant="SRNet in torch.compile",
@@ -562,6 +514,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["480x270", "960x540"])
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--no-compile", action="store_true")
+    parser.add_argument("--flow", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args()
@@ -572,12 +525,15 @@ def main() -> None:
     runtime = Runtime.choose(Options(device="cpu" if options.rehearse else "cuda"))
     with runtime.entered():  # its stream, and its numeric settings: fp32 is fp32, not TF32
         bench = Bench(options.rehearse, options.json)
-        subjects = [subject(name, bench) for name in (["18x16"] if options.rehearse else options.sizes)]
+        subjects = [
+            subject(name, bench.device, options.rehearse) for name in (["18x16"] if options.rehearse else options.sizes)
+        ]
         for s in subjects:
-            whole(s, bench)
-            pieces(s, bench, tune(s, bench) if options.tune else chosen(bench.device))
+            if not options.flow:
+                whole(s, bench)
+                pieces(s, bench, tune(s, bench) if options.tune else chosen(bench.device))
             flows(s, bench)
-        if not options.no_compile and not options.rehearse:
+        if not options.no_compile and not options.rehearse and not options.flow:
             for s in subjects:
                 compiled(s, bench)
     bench.save()

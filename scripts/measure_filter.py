@@ -1,6 +1,7 @@
-"""What the filter costs on this machine: the memory of the worst seek, of reloads, and a whole film through ffmpeg.
+"""What the filter costs on this machine: the worst seek, steps backwards, reloads, and a whole film through ffmpeg.
 
     python scripts/measure_filter.py seek   [--size 960x540]
+    python scripts/measure_filter.py scrub  [--size 480x270] [--rounds 50]
     python scripts/measure_filter.py reload [--rounds 50]
     python scripts/measure_filter.py film VIDEO OUT [--size 480x270] [--ffmpeg PATH]
 
@@ -14,16 +15,14 @@ import gc
 import json
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 import vapoursynth as vs
+from benchmarking.memory import Peak
 
 core = vs.core
 SCRIPT = """
@@ -32,28 +31,6 @@ clip = vs.core.bs.VideoSource({video!r})
 clip = vs.core.resize.Bicubic(clip, {width}, {height}, format=vs.YUV420P8, matrix=1, matrix_in=1)
 vs.core.rafrvsr.Upscale(clip, device={device!r}).set_output()
 """
-
-
-class Peak:
-    """The largest value of a figure while something runs, sampled every 2 ms."""
-
-    def __init__(self, figure: Callable[[], float]) -> None:
-        self.figure, self.value, self._done = figure, figure(), threading.Event()
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Sample until the block ends."""
-        thread = threading.Thread(target=self._sample)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._done.set()
-            thread.join()
-
-    def _sample(self) -> None:
-        while not self._done.wait(0.002):
-            self.value = max(self.value, self.figure())
 
 
 def host_memory() -> float:
@@ -107,6 +84,33 @@ def measure_seek(width: int, height: int, device: str) -> dict[str, object]:
     }
 
 
+def measure_scrub(width: int, height: int, rounds: int, device: str) -> dict[str, object]:
+    """A seek to the last frame of the first chunk, then `rounds` single steps backwards, each waited for.
+
+    VapourSynth's own cache is off, so that every step reaches the filter.
+    """
+    core.max_cache_size = 1
+    clip = core.rafrvsr.Upscale(texture(width, height, 480), device=device, scenecut="off")
+    clip.get_frame(479)
+    card, latencies = Peak(device_memory), []
+    before = card.value
+    with card.watched():
+        for n in range(239, 239 - rounds - 1, -1):
+            start = time.perf_counter()
+            clip.get_frame(n).close()
+            latencies.append(time.perf_counter() - start)
+    seek, steps = latencies[0], sorted(latencies[1:])
+    return {
+        "input": f"{width}x{height}",
+        "steps_back": rounds,
+        "seconds_of_the_seek": seek,
+        "seconds_per_step_median": steps[len(steps) // 2],
+        "seconds_per_step_mean": sum(steps) / len(steps),
+        "seconds_per_step_worst": steps[-1],
+        "device_growth_gb": (card.value - before) / 2**30,
+    }
+
+
 def measure_reload(rounds: int, device: str) -> dict[str, object]:
     """A script with two instances, evaluated again and again; growth after the first two."""
     host, card = [], []
@@ -154,7 +158,7 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["seek", "reload", "film"])
+    parser.add_argument("what", choices=["seek", "scrub", "reload", "film"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--rounds", type=int, default=50)
@@ -167,6 +171,8 @@ def main() -> None:
     match arguments.what:
         case "seek":
             result = measure_seek(width, height, arguments.device)
+        case "scrub":
+            result = measure_scrub(width, height, arguments.rounds, arguments.device)
         case "reload":
             result = measure_reload(arguments.rounds, arguments.device)
         case _:

@@ -1,5 +1,7 @@
 """Frame n's steps are a function of n, the cuts and the grid: checked against a slow reading of the rules."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,11 @@ def grids(draw: st.DrawFn) -> tuple[Grid, frozenset[int]]:
         leadin=draw(st.integers(0, 16)),
         group=draw(st.sampled_from([16, 16, 20])),
     )
-    return grid, frozenset(draw(st.sets(st.integers(1, frames), max_size=12)) - {frames})
+    anywhere = st.sets(st.integers(1, frames), max_size=12)
+    runs = st.builds(
+        lambda a, b: set(range(a, b)), st.integers(1, frames), st.integers(1, frames)
+    )  # shots of one frame
+    return grid, frozenset(draw(anywhere | runs)) - {frames}
 
 
 def reference(grid: Grid, cuts: frozenset[int], n: int) -> list[tuple[int, int | None]]:
@@ -80,3 +86,16 @@ def test_a_seek_costs_at_most_chunk_warmup_and_the_lead_ins(case: tuple[Grid, fr
     grid, cuts = case
     for n in range(grid.frames):
         assert len(list(grid.plan(n, cuts))) <= grid.chunk + grid.warmup + grid.leadin * (len(cuts) + 1)
+
+
+@given(grids(), st.integers(0, 9))
+def test_milestones_are_few_even_and_between_reads(case: tuple[Grid, frozenset[int]], most: int) -> None:
+    grid, _ = case
+    for chunk in range(grid.chunk_of(grid.frames - 1) + 1):
+        start, stop = grid.first_read(chunk), grid.stop(chunk)
+        found = [start, *(t for t in range(start, stop) if grid.is_milestone(chunk, t, most)), stop]
+        assert len(found) - 2 <= most
+        gaps = [b - a for a, b in pairwise(found)]
+        assert all(gap == gaps[0] and gap % grid.group == 0 for gap in gaps[:-1])
+        if most:
+            assert max(gaps) < (stop - start) / most + 2 * grid.group

@@ -12,11 +12,12 @@ from types import FrameType
 
 from rich.console import Console
 
-from vs_rafrvsr.errors import RafrvsrError
+from vs_rafrvsr.errors import EncodeError, RafrvsrError
 
 ENCODE_EXAMPLE = """\
-example:
+examples:
   python -m vs_rafrvsr encode upscale.vpy film_x4.mkv --source film.mkv -- -c:v libx265 -crf 16 -preset slow
+  python -m vs_rafrvsr encode upscale.vpy film_x4.mkv --source film.mkv --workers 4
 
 What follows `--` goes to ffmpeg as output options.
 """
@@ -73,6 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument("--frames", type=_frames, metavar="FIRST:END", help="only these frames (END is not among them)")
     encode.add_argument("--arg", type=_argument, action="append", default=[], metavar="KEY=VALUE", help="as vspipe's")
     encode.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
+    split = encode.add_argument_group("split over GPUs and machines (needs Ray)")
+    split.add_argument("--workers", type=int, metavar="N", help="encode in pieces, N at once, and join them")
+    split.add_argument("--gpus-per-worker", type=float, metavar="F", help="0 to 1; default: 1 if there are GPUs")
+    split.add_argument("--address", help="of a running Ray cluster, or auto; default: this machine alone")
     return parser
 
 
@@ -106,20 +111,34 @@ def _models(arguments: argparse.Namespace) -> int:
 def _encode(arguments: argparse.Namespace) -> int:
     from vs_rafrvsr.encode import encode
     from vs_rafrvsr.encode.display import displayed
+    from vs_rafrvsr.encode.parallel import encode_split
 
-    with displayed() as progress:
-        done = encode(
-            arguments.script,
-            arguments.out,
-            source=arguments.source,
-            ffmpeg_options=arguments.ffmpeg_options,
-            frames=arguments.frames,
-            arguments=dict(arguments.arg),
-            overwrite=arguments.overwrite,
-            progress=progress,
-        )
+    _check_split(arguments)
+    common = {
+        "script": arguments.script,
+        "out": arguments.out,
+        "source": arguments.source,
+        "ffmpeg_options": arguments.ffmpeg_options,
+        "arguments": dict(arguments.arg),
+        "overwrite": arguments.overwrite,
+    }
+    with displayed() as show:
+        if arguments.workers is None:
+            done = encode(**common, frames=arguments.frames, progress=lambda progress: show(progress, {}))
+        else:
+            gpus, address = arguments.gpus_per_worker, arguments.address
+            done = encode_split(
+                **common, workers=arguments.workers, gpus_per_worker=gpus, address=address, progress=show
+            )
     print(f"{arguments.out}: {done.frames} frames, {done.fps:.2f} fps", file=sys.stderr)
     return 0
+
+
+def _check_split(arguments: argparse.Namespace) -> None:
+    if arguments.workers is None and (arguments.gpus_per_worker, arguments.address) != (None, None):
+        raise EncodeError("--gpus-per-worker and --address split an encode; say over how many with --workers N")
+    if arguments.workers is not None and arguments.frames is not None:
+        raise EncodeError("--frames and --workers do not go together; cut in the script, e.g. clip = clip[100:200]")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ A *read* is a run of at most `group` source frames that is requested, and whose 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
@@ -64,6 +65,17 @@ class Grid:
         stop = self.stop(chunk)
         limit = stop if read_to < stop else min(stop + self.leadin, self.frames)
         return range(read_to, min(read_to + self.group, limit))
+
+    def is_milestone(self, chunk: int, read_to: int, most: int) -> bool:
+        """Whether `read_to` is one of the at most `most` places, spread evenly, where a chunk's state is worth keeping.
+
+        They lie between two reads, so that who goes on from there reads and batches as everybody does.
+        """
+        start, stop = self.first_read(chunk), self.stop(chunk)
+        if most < 1 or not start < read_to < stop:
+            return False
+        every = math.ceil((stop - start) / self.group / most)
+        return (read_to - start) % (every * self.group) == 0
 
     def is_reset(self, frame: int, cuts: Set[int]) -> bool:
         """Whether a shot begins at `frame`. A chunk's start inside a shot is no reset: warm-up takes care of it."""

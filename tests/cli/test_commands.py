@@ -90,3 +90,16 @@ def test_wrong_words_show_the_usage(words: tuple[str, ...], tmp_path: Path) -> N
     done = run(tmp_path, *words)
     assert done.returncode == 2
     assert "usage:" in done.stderr
+
+
+def test_split_encodes_from_the_command_line(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    script = "from vapoursynth import core\ncore.std.BlankClip(width=64, height=48, length=5).set_output()"
+    (tmp_path / "script.vpy").write_text(script)
+    done = run(tmp_path, "encode", "script.vpy", "out.mkv", "--workers", "2", "--", "-c:v", "ffv1")
+    assert done.returncode == 0, done.stderr
+    assert "out.mkv: 5 frames, " in done.stderr
+    for words in (("--address", "auto"), ("--workers", "2", "--frames", "0:3")):
+        refused = run(tmp_path, "encode", "script.vpy", "again.mkv", *words)
+        assert refused.returncode == 1
+        assert "--workers" in refused.stderr

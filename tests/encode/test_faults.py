@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,3 +171,22 @@ assert __name__ == "__vapoursynth__" and Path(__file__).name == "script.vpy"
     arguments = {"width": "48"}
     result = encode(script(tmp_path, body), tmp_path / "out.mkv", ffmpeg_options=FFV1, arguments=arguments)
     assert (result.clip.width, result.clip.height) == (48, 32)
+
+
+def test_both_programs_end_when_the_encode_is_killed_outright(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, SLOW)), str(tmp_path / "out.mkv")]
+    process = subprocess.Popen([*command, "--", *FFV1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    children = _children(process.pid, 2)
+    process.kill()
+    process.communicate()
+    assert psutil.wait_procs(children, timeout=5)[1] == []  # long before the script's twelve seconds are over
+
+
+def test_a_disk_that_is_full_at_the_last_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "ffmpeg"
+    fake.write_text(f'#!/bin/bash\nexec "{shutil.which("ffmpeg")}" "${{@:1:$#-1}}" -f matroska /dev/full\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(EncodeError, match="No space left on device"):
+        encode(script(tmp_path, GOOD), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert left_over(tmp_path) == []

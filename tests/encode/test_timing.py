@@ -81,3 +81,9 @@ def test_a_range_of_frames(tmp_path: Path) -> None:
     assert result.frames == 4
     size = 64 * 48 * 3 // 2
     assert pixels(tmp_path / "part.mkv") == pixels(tmp_path / "all.mkv")[5 * size : 9 * size]
+
+
+def test_a_variable_rate_keeps_the_pixels_shape(tmp_path: Path) -> None:
+    shaped = TWO_RATES.replace("clip.set_output()", "clip.std.SetFrameProps(_SARNum=12, _SARDen=11).set_output()")
+    encode(script(tmp_path, shaped), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert streams(tmp_path / "out.mkv", "video")[0]["sample_aspect_ratio"] == "12:11"

@@ -38,10 +38,10 @@ def make(channels: int, blocks: int, offset: float = -1.5) -> RAFRVSR:
 
 
 def inputs(size: tuple[int, int], channels: int) -> tuple[Tensor, State, Tensor]:
-    """Frame, state and flow; the flow leads far out of the frame in places."""
+    """Frame, partly outside [0, 1], state and flow, which leads far out of the frame in places."""
     generator = torch.Generator().manual_seed(size[0])
     height, width = size
-    lr = torch.rand(1, 3, height, width, generator=generator)
+    lr = 1.2 * torch.rand(1, 3, height, width, generator=generator) - 0.1
     hr = torch.rand(1, 3, 4 * height, 4 * width, generator=generator)
     hidden = torch.rand(1, channels, height, width, generator=generator).half()
     flow = 5 * torch.randn(1, 2, height, width, generator=generator)
@@ -50,11 +50,12 @@ def inputs(size: tuple[int, int], channels: int) -> tuple[Tensor, State, Tensor]
 
 def compare(model: RAFRVSR, step: FastStep, size: tuple[int, int]) -> None:
     lr, state, flow = inputs(size, model.channels)
-    wanted = model.step(lr, State(state.hr, state.hidden.float()), flow)
+    nominal = lr.clamp(0, 1)
+    wanted = model.step(nominal, State(state.hr, state.hidden.float()), flow)
     found = step(lr, state, flow)
     assert found.hr.dtype == torch.float32
     assert found.hidden.dtype == torch.float16
-    base = model.base(lr)
+    base = model.base(nominal)
     assert distance(found.hidden, wanted.hidden) < FP16
     assert distance(found.hr - base, wanted.hr - base) < FP16
 
@@ -89,7 +90,7 @@ def test_no_flow_fetches_the_state_unchanged() -> None:
     lr, state, _ = inputs((17, 23), 16)
     aligned = FastStep(model).align(lr, state, torch.zeros_like(lr[:, :2]))
     assert torch.equal(aligned[..., :16], state.hidden[0].permute(1, 2, 0))
-    assert torch.equal(aligned[..., 64:67], lr[0].permute(1, 2, 0).half())
+    assert torch.equal(aligned[..., 64:67], lr[0].clamp(0, 1).permute(1, 2, 0).half())
     assert not aligned[..., 67:].any()
 
 
@@ -103,6 +104,16 @@ def test_the_step_may_overwrite_its_own_state() -> None:
     step.run(lr, same, flow, same)
     assert torch.equal(same.hr, apart.hr)
     assert torch.equal(same.hidden, apart.hidden)
+
+
+def test_what_is_outside_the_nominal_range_goes_past_the_network_into_the_frame_alone() -> None:
+    model = make(16, 1)
+    step = FastStep(model)
+    lr, state, flow = inputs((17, 23), 16)
+    apart = step(lr, state, flow)
+    assert torch.equal(apart.hr, step(lr.clamp(0, 1), state, flow).hr)
+    frame = step.run(lr, state, flow, State(torch.empty_like(apart.hr), torch.empty_like(apart.hidden)))
+    torch.testing.assert_close(frame - apart.hr, model.base(lr - lr.clamp(0, 1)), atol=1e-5, rtol=0)
 
 
 def test_memory_that_nobody_wrote_does_not_reach_the_result() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -19,8 +20,11 @@ from torch import Tensor, nn
 
 from vs_rafrvsr.engine.chunk import SourceFrame
 from vs_rafrvsr.engine.engine import Engine, Output
+from vs_rafrvsr.engine.fast import Fast
+from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.runtime import Runtime
+from vs_rafrvsr.models import registry
 from vs_rafrvsr.models.registry import RecurrentModel
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.colour import Colour
@@ -86,6 +90,7 @@ def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: i
             exchange=RgbExchange(runtime.device),
             stack=None,
             options=options,
+            numerics="toy",
         )
     )
 
@@ -130,7 +135,9 @@ def cases(draw: st.DrawFn) -> tuple[int, frozenset[int], int, int, int, list[lis
     warmup = draw(st.integers(0, min(chunk - 1, 8)))
     leadin = draw(st.integers(0, 16))
     cuts = frozenset(draw(st.sets(st.integers(0, frames - 1), max_size=6)))
-    readers = draw(st.lists(st.lists(st.integers(0, frames - 1), min_size=1, max_size=30), min_size=1, max_size=4))
+    scattered = st.lists(st.integers(0, frames - 1), min_size=1, max_size=30)
+    backwards = st.integers(0, frames - 1).map(lambda n: list(range(n, -1, -1)))
+    readers = draw(st.lists(scattered | backwards, min_size=1, max_size=4))
     return frames, cuts, chunk, warmup, leadin, readers
 
 
@@ -208,15 +215,62 @@ def test_an_error_half_way_through_a_step_spoils_nothing(monkeypatch: pytest.Mon
     assert torch.equal(cast(Tensor, fetch(core, 10, cuts)), wanted[10])
 
 
-def test_linear_play_steps_through_every_frame_once_however_many_threads_play(monkeypatch: pytest.MonkeyPatch) -> None:
-    frames, steps = 120, []
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one with every step of the network."""
+    made: list[int] = []
     step = Toy.step
 
     def counted(self: Toy, lr: Tensor, state: State, flow: Tensor | None, stack: object = None) -> State:
-        steps.append(1)
+        made.append(1)
         return step(self, lr, state, flow)
 
     monkeypatch.setattr(Toy, "step", counted)
+    return made
+
+
+@pytest.mark.parametrize("chunk", [40, 160])
+def test_steps_backwards_cost_a_few_steps_each_not_the_chunk(chunk: int, steps: list[int]) -> None:
+    frames, cuts = 170, frozenset({70, 71, 130})
+    wanted = list(reference(frames, cuts, chunk, 8, 4))
+    core = engine(frames, cuts, chunk, 8, 4)
+    for n in range(160):
+        fetch(core, n, cuts)
+    costs, entered = [], -1
+    for n in range(159, 20, -1):
+        steps.clear()
+        assert torch.equal(cast(Tensor, fetch(core, n, cuts)), wanted[n])
+        if n // chunk == entered:
+            costs.append(len(steps))
+        entered = n // chunk  # from its start, once
+    assert sum(costs) < 4 * len(costs)
+    assert max(costs) <= min(chunk, frames) / 8 + 16 + 3 * 4
+
+
+def test_an_encode_keeps_no_snapshots_and_a_seek_few(steps: list[int]) -> None:
+    core = engine(500, frozenset(), 240, 8, 4)
+    for n in range(300):
+        fetch(core, n, frozenset())
+    assert not core._snapshots
+    for n in (499, 200, 460, 30, 239):
+        fetch(core, n, frozenset())
+    assert 0 < len(core._snapshots) <= core.network.snapshots() == 8
+    assert all(len(s._reads) <= 1 for s in core._snapshots), "a snapshot holds one frame's features, not its batch"
+
+
+def test_a_snapshot_on_cuda_graphs_is_a_copy() -> None:
+    """A graph writes its state in place, so a state that is shared with it would change under the snapshot."""
+    core = engine(20, frozenset(), 20, 0, 0)
+    network = replace(core.network, fast=cast(Fast, object()))
+    state = Held(torch.ones(2), torch.ones(3))
+    kept = cast(Held, network.copy(cast(registry.State, state)))
+    state.hr.zero_(), state.hidden.zero_()
+    assert kept.hr.sum() == 2
+    assert kept.hidden.sum() == 3
+
+
+def test_linear_play_steps_through_every_frame_once_however_many_threads_play(steps: list[int]) -> None:
+    frames = 120
     core = engine(frames, frozenset(), 40, 4, 0)
     order = iter(range(frames))
 

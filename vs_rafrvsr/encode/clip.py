@@ -20,7 +20,7 @@ class Clip:
         width, height: pixels.
         frames: how many.
         rate: frames per second; for a variable rate, that of frame 0.
-        props: properties of frame 0 that are numbers or lists of numbers.
+        props: properties of frame 0 that are numbers, text or lists of them.
     """
 
     pixel_format: str

@@ -1,25 +1,46 @@
-"""The progress of an encode on stderr: frames, frames per second, time left."""
+"""The progress of an encode on stderr: frames, frames per second, time left; for a split one also of each worker."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
-from vs_rafrvsr.encode import Progress
+from vs_rafrvsr.encode.render import Progress
+
+NOBODY: Mapping[str, Progress] = MappingProxyType({})
+
+
+class Show(Protocol):
+    """What to call as frames are written."""
+
+    def __call__(self, progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
+        """Show the progress in all, and that of each worker by its name."""
 
 
 @contextmanager
-def displayed() -> Iterator[Callable[[Progress], None]]:
-    """What to pass to encode() as its progress."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]:.2f} fps"), TimeRemainingColumn())
+def displayed() -> Iterator[Show]:
+    """A display that lasts as long as the block."""
+    name, fps = TextColumn("{task.description}"), TextColumn("{task.fields[fps]:.2f} fps")
+    columns = (name, BarColumn(), MofNCompleteColumn(), fps, TimeRemainingColumn())
     with Display(*columns, console=Console(stderr=True)) as display:
-        task = display.add_task("", total=None, fps=0.0)
+        rows = {"": display.add_task("", total=None, fps=0.0)}
 
-        def show(progress: Progress) -> None:
-            display.update(task, completed=progress.frames, total=progress.total, fps=progress.fps)
+        def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
+            for name in rows.keys() - workers.keys() - {""}:
+                display.remove_task(rows.pop(name))
+            for name, row in {**workers, "": progress}.items():
+                if name not in rows:
+                    rows[name] = display.add_task(name, fps=0.0)
+                _update(display, rows[name], row)
 
         yield show
+
+
+def _update(display: Display, task: TaskID, progress: Progress) -> None:
+    display.update(task, completed=progress.frames, total=progress.total, fps=progress.fps)

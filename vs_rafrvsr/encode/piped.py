@@ -1,7 +1,8 @@
 """Run by vspipe in place of the user's script, never imported.
 
 It evaluates that script as vspipe would, describes the script's output 0 in one line of JSON on stderr (the pipe itself
-carries pixels only), and gives vspipe a clip that the pipe can carry: RGB becomes YUV 4:4:4 and float becomes 16 bits.
+carries pixels only), gives vspipe a clip that the pipe can carry (RGB becomes YUV 4:4:4 and float becomes 16 bits), and
+notes how long each frame lasts. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -59,35 +61,57 @@ def rate_of(clip: vs.VideoNode, props: Mapping[str, Any]) -> Fraction:
     raise vs.Error("output 0 has neither a frame rate nor durations; give it one with std.AssumeFPS")
 
 
-def with_durations(clip: vs.VideoNode, rate: Fraction) -> vs.VideoNode:
-    """The clip with a duration in every frame. Sources leave it out of the last frame, and vspipe then fails."""
+def noting_durations(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.VideoNode:
+    """The clip, which adds a line `frame numerator denominator` (seconds) to a file for every frame that it makes.
 
-    def completed(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        if "_DurationNum" in f.props and "_DurationDen" in f.props:
-            return f
-        frame = f.copy()
-        frame.props["_DurationNum"], frame.props["_DurationDen"] = rate.denominator, rate.numerator
-        return frame
+    vspipe's own timecodes are rounded, lack the end of the last frame, and fail on a frame without a duration, as the
+    last one of a source often is. Such a frame lasts as long as the rate says.
+    """
+    notes = path.open("w", buffering=1)
 
-    return vs.core.std.ModifyFrame(clip, clip, completed)
+    def noted(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        numerator, denominator = f.props.get("_DurationNum", 0), f.props.get("_DurationDen", 0)
+        if not (numerator and denominator):
+            numerator, denominator = rate.denominator, rate.numerator
+        notes.write(f"{n} {numerator} {denominator}\n")
+        return f
+
+    return vs.core.std.ModifyFrame(clip, clip, noted)
 
 
 def plain(props: Mapping[str, Any]) -> dict[str, Any]:
-    """The properties that JSON can hold: numbers and lists of numbers."""
-    lists = {name: list(value) if isinstance(value, Sequence) else [value] for name, value in props.items()}
-    numbers = [name for name, values in lists.items() if all(isinstance(value, int | float) for value in values)]
-    return {name: lists[name] if isinstance(props[name], Sequence) else props[name] for name in numbers}
+    """The properties that JSON can hold: numbers, text and lists of them."""
+    lists = {
+        name: list(value) for name, value in props.items() if isinstance(value, Sequence) and not isinstance(value, str)
+    }
+    return {
+        name: lists.get(name, value)
+        for name, value in props.items()
+        if all(isinstance(item, int | float | str) for item in lists.get(name, [value]))
+    }
 
 
-def main(script: Path, arguments: dict[str, Any]) -> None:
+def end_with_parent() -> None:
+    """End this process when the one that holds the other end of its standard input has gone, however it went."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(script: Path, arguments: dict[str, Any], durations: Path) -> None:
     """Set output 0 and describe it: format, size, frames, rate and the properties of frame 0."""
+    end_with_parent()
     clip = evaluate(script, arguments)
     with clip.get_frame(0) as frame:
         clip = for_pipe(clip, plain(frame.props))
     with clip.get_frame(0) as frame:
         props = plain(frame.props)
     rate = rate_of(clip, props)
-    with_durations(clip, rate).set_output(0)
+    noting_durations(clip, rate, durations).set_output(0)
     report = {
         "format": clip.format.name,
         "width": clip.width,
@@ -100,4 +124,5 @@ def main(script: Path, arguments: dict[str, Any]) -> None:
 
 
 if __name__ == "__vapoursynth__":
-    main(Path(globals()["rafrvsr_script"]), json.loads(globals()["rafrvsr_arguments"]))
+    given = globals()
+    main(Path(given["rafrvsr_script"]), json.loads(given["rafrvsr_arguments"]), Path(given["rafrvsr_durations"]))

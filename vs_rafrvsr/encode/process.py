@@ -9,7 +9,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -17,18 +18,21 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.errors import EncodeError
 
 MESSAGE_LINES = 30
-PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away: then the reader is to blame
+PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
 
 def find_vspipe() -> str:
-    """The vspipe of this Python environment, else one on PATH."""
-    name = "vspipe.exe" if sys.platform == "win32" else "vspipe"
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """The vspipe inside the package vapoursynth, else one on PATH.
+
+    The package also puts a command vspipe on PATH, which only starts that program: whoever kills the command leaves the
+    program behind, and interrupted it says that all went well.
+    """
+    spec = find_spec("vapoursynth")
+    folders = spec.submodule_search_locations if spec is not None else None
+    inside = [Path(folder) / ("vspipe.exe" if sys.platform == "win32" else "vspipe") for folder in folders or ()]
+    found = next((str(path) for path in inside if path.exists()), shutil.which("vspipe"))
     if found is None:
-        raise EncodeError(
-            "vspipe was not found beside Python nor on PATH; install VapourSynth: pip install vapoursynth"
-        )
+        raise EncodeError("vspipe was not found; install VapourSynth: pip install vapoursynth")
     return found
 
 
@@ -58,22 +62,28 @@ def transcode(
     Raises:
         EncodeError: a command failed; the message holds the end of what it said.
     """
-    with _running(vspipe, stdin=subprocess.DEVNULL) as source:
+    said = deque[str](maxlen=MESSAGE_LINES)
+    with _running_vspipe(vspipe) as source:
         assert source.stdout is not None
-        assert source.stderr is not None
-        said = deque[str](maxlen=MESSAGE_LINES)
-        clip = _await_clip(source.stderr, said)
-        if clip is None:
-            raise EncodeError(_message("vspipe", source.wait(), said))
+        clip = _await_clip(source, said)
         start = time.monotonic()
         with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source, said):
             source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
             frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
             if source.wait() not in (0, *PIPE_CLOSED):
                 raise EncodeError(_message("vspipe", source.returncode, said))
-            if sink.returncode != 0:
-                raise EncodeError(_message("ffmpeg", sink.returncode, complaints))
+            _check_ffmpeg(sink.returncode, complaints)
         return clip, frames, time.monotonic() - start
+
+
+def describe(vspipe: Sequence[str]) -> Clip:
+    """What a command that runs piped.py says of its clip, without a frame encoded.
+
+    Raises:
+        EncodeError: as transcode.
+    """
+    with _running_vspipe([*vspipe, "--info"]) as source:
+        return _await_clip(source, deque[str](maxlen=MESSAGE_LINES))
 
 
 def run_ffmpeg(command: Sequence[str]) -> None:
@@ -84,8 +94,12 @@ def run_ffmpeg(command: Sequence[str]) -> None:
     """
     with _running(command, stdin=subprocess.DEVNULL) as process:
         _, complaints = _follow(process, lambda _: None)
-        if process.returncode != 0:
-            raise EncodeError(_message("ffmpeg", process.returncode, complaints))
+        _check_ffmpeg(process.returncode, complaints)
+
+
+def _running_vspipe(command: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A vspipe that runs piped.py, which takes the end of its standard input for ours. Then ffmpeg ends as well."""
+    return _running(command, stdin=subprocess.PIPE)
 
 
 @contextmanager
@@ -119,14 +133,19 @@ def _collecting(process: subprocess.Popen[str], lines: deque[str]) -> Iterator[N
         reader.join()
 
 
-def _await_clip(stderr: IO[str], said: deque[str]) -> Clip | None:
-    """The clip that piped.py reports; None when vspipe ended without a report."""
-    for line in stderr:
+def _await_clip(vspipe: subprocess.Popen[str], said: deque[str]) -> Clip:
+    """The clip that piped.py reports.
+
+    Raises:
+        EncodeError: vspipe ended without a report.
+    """
+    assert vspipe.stderr is not None
+    for line in vspipe.stderr:
         clip = Clip.from_line(line)
         if clip is not None:
             return clip
         said.append(line)
-    return None
+    raise EncodeError(_message("vspipe", vspipe.wait(), said))
 
 
 def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) -> tuple[int, deque[str]]:
@@ -142,6 +161,12 @@ def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) ->
                 on_frames(frames)
         process.wait()
     return frames, complaints
+
+
+def _check_ffmpeg(status: int, complaints: deque[str]) -> None:
+    """Its status alone will not do: ffmpeg 5 ends with 0 when the disk is full only at the file's last bytes."""
+    if status != 0 or any("Error writing trailer" in line for line in complaints):
+        raise EncodeError(_message("ffmpeg", status, complaints))
 
 
 def _message(name: str, status: int, said: deque[str]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
 
 import av
 import av.error
+from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from vs_rafrvsr.errors import EncodeError
@@ -17,62 +20,100 @@ from vs_rafrvsr.errors import EncodeError
 TOLERANCE = Fraction(1, 1000)
 
 
-def read_timecodes(path: Path) -> list[Fraction]:
-    """Start of every frame in seconds, from the file that `vspipe --timecodes` writes (milliseconds, a line each)."""
-    lines = path.read_text().splitlines()
-    return [Fraction(line) / 1000 for line in lines if line and not line.startswith("#")]
+def read_durations(path: Path) -> list[Fraction]:
+    """Seconds that each frame lasts, in order, from the file that piped.py writes."""
+    durations: dict[int, Fraction] = {}
+    for line in path.read_text().splitlines():
+        frame, numerator, denominator = map(int, line.split())
+        durations[frame] = Fraction(numerator, denominator)
+    return [durations[frame] for frame in sorted(durations)]
+
+
+def starts(durations: Sequence[Fraction], rate: Fraction) -> list[Fraction]:
+    """The start of every frame in seconds, the first at 0; exact multiples where the rate is constant."""
+    times = list(accumulate(durations[:-1], initial=Fraction(0)))
+    steady = [index / rate for index in range(len(times))]
+    constant = all(abs(time - exact) <= TOLERANCE for time, exact in zip(times, steady, strict=True))
+    return steady if constant else times
 
 
 def is_constant(times: Sequence[Fraction], rate: Fraction) -> bool:
-    """Does every frame start where a constant rate (frames per second) puts it?"""
-    return all(abs(time - index / rate) <= TOLERANCE for index, time in enumerate(times))
+    """Does every frame start exactly where a constant rate (frames per second) puts it, from 0 on?"""
+    return all(time == index / rate for index, time in enumerate(times))
 
 
-def retime(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
-    """Copy a file's video, which runs at a constant rate, its frame n moved to times[n] seconds.
+def aspect_options(path: Path) -> list[str]:
+    """ffmpeg's option by which the copy of a retimed video is shown in the shape of this file's: PyAV leaves it out."""
+    with av.open(str(path)) as source:
+        video = source.streams.video[0]
+        pixel = video.sample_aspect_ratio
+        return ["-aspect", f"{pixel.numerator * video.width}:{pixel.denominator * video.height}"] if pixel else []
 
-    Nothing is encoded again. Decoding times move through the same increasing map as presentation times, so packets keep
-    their order.
+
+def retime(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
+    """Copy the video of files, one behind the other, frame n of the whole moved to times[n] seconds.
+
+    Nothing is encoded again. Each file runs at a constant rate.
 
     Raises:
-        EncodeError: the file cannot be read, or the other one not written.
+        EncodeError: a file cannot be read, the other one not written, or the files do not fit together.
     """
     try:
-        _copy(path, out, times, rate)
+        copied = _copy(paths, out, times, rate)
     except av.error.FFmpegError as error:
-        raise EncodeError(f"giving {path.name} its timestamps failed: {error}") from error
+        raise EncodeError(f"giving {out.name} its timestamps failed: {error}") from error
+    if copied != len(times):
+        raise EncodeError(f"{paths[0].parent} holds {copied} of {len(times)} frames; delete it to begin anew")
 
 
-def _copy(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
-    with av.open(str(path)) as source, av.open(str(out), "w") as target:
-        video = source.streams.video[0]
+def _copy(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> int:
+    """See retime; the number of frames."""
+    done = 0
+    with av.open(str(paths[0])) as first, av.open(str(out), "w") as target:
+        video = first.streams.video[0]
         copy = target.add_stream_from_template(video, opaque=True)
         copy.time_base = video.time_base
-        first: int | None = None
-        for packet in source.demux(video):
-            if packet.pts is None:  # the empty packet that ends the stream
-                continue
-            first = packet.pts if first is None else first
-            _move(packet, first, times, rate)
-            packet.stream = copy
-            target.mux(packet)
+        for path in paths:
+            with av.open(str(path)) as source:
+                _check_same_codec(source.streams.video[0], video, path)
+                for packet in _moved(source, done, times, rate):
+                    packet.stream = copy
+                    target.mux(packet)
+                    done += 1
+    return done
 
 
-def _move(packet: av.Packet[VideoStream], first: int, times: Sequence[Fraction], rate: Fraction) -> None:
-    base = packet.time_base
-    assert packet.pts is not None
+def _check_same_codec(stream: VideoStream, first: VideoStream, path: Path) -> None:
+    ours, theirs = stream.codec_context, first.codec_context
+    if (ours.name, ours.extradata) != (theirs.name, theirs.extradata):
+        raise EncodeError(
+            f"{path.name} was encoded in another way than the pieces before it, so that one file cannot hold both; "
+            "use the same ffmpeg on every machine"
+        )
 
-    def index(stamp: int) -> int:
-        return round((stamp - first) * base * rate)
 
-    def moved(n: int) -> int:
-        return round(_time(n, times, rate) / base)
+def _moved(
+    source: InputContainer, offset: int, times: Sequence[Fraction], rate: Fraction
+) -> Iterator[av.Packet[VideoStream]]:
+    """The video packets of a file whose first frame is frame `offset` of the whole."""
+    stream = source.streams.video[0]
+    packets = (packet for packet in source.demux(stream) if packet.pts is not None)  # an empty one ends the stream
+    first: int | None = None
+    for position, packet in enumerate(packets):
+        assert packet.pts is not None
+        base = packet.time_base
+        first = packet.pts if first is None else first
+        n = offset + round((packet.pts - first) * base * rate)
+        # Not from the packet: Matroska stores no decoding times, and what is guessed for them breaks off at each file.
+        decoded = offset + position - stream.codec_context.reorder_depth
+        packet.pts, packet.dts, end = (_nearest(_time(m, times, rate) / base) for m in (n, decoded, n + 1))
+        packet.duration = end - packet.pts
+        yield packet
 
-    n = index(packet.pts)
-    packet.pts = moved(n)
-    packet.duration = moved(n + 1) - packet.pts
-    if packet.dts is not None:
-        packet.dts = moved(index(packet.dts))
+
+def _nearest(ticks: Fraction) -> int:
+    """Halves go up, as in ffmpeg."""
+    return math.floor(ticks + Fraction(1, 2))
 
 
 def _time(n: int, times: Sequence[Fraction], rate: Fraction) -> Fraction:

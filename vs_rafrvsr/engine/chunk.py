@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,7 @@ class Made(NamedTuple):
 
     n: int
     rgb: Tensor
-    """(3, 4h, 4w) fp32."""
+    """(3, 4h, 4w) fp32; good until the next step."""
     colour: Colour
     """Of the source frame."""
     reset: bool
@@ -52,6 +53,13 @@ class _Read:
     features: Features
     flow: Tensor | None
     """(1, 2, h, w) to the frame before, None for the first frame read."""
+
+    def apart(self) -> _Read:
+        """The same in memory of its own: slices keep the whole batch that they were cut from."""
+        flow = None if self.flow is None else self.flow.clone()
+        return replace(
+            self, lr=self.lr.clone(), features=self.features._make(map(torch.clone, self.features)), flow=flow
+        )
 
 
 @dataclass(eq=False)
@@ -78,6 +86,19 @@ class Chunk:
         self._state: State | None = None
         self._last_thumbnail: Tensor | None = None
         self._last_next: int | None = None
+
+    def twin(self) -> Chunk:
+        """A second cursor at the same place, sharing tensors that nobody writes to; one of the two stays there."""
+        twin = copy.copy(self)
+        twin._cuts, twin._missing, twin._reads = set(self._cuts), set(self._missing), dict(self._reads)
+        return twin
+
+    def snapshot(self) -> Chunk:
+        """A twin to start from later, however far this one goes; it holds no more memory than it needs."""
+        twin, needed = self.twin(), min(self.position, self.read_to - 1)
+        twin._reads = {n: read.apart() for n, read in self._reads.items() if n >= needed}
+        twin._state = None if self._state is None else self.network.copy(self._state)
+        return twin
 
     @property
     def finished(self) -> bool:
@@ -149,7 +170,9 @@ class Chunk:
         self.position = n + 1
         for old in [t for t in self._reads if t < n]:
             del self._reads[old]
-        return Made(n, self._output(n), self._reads[n].colour, grid.is_reset(n, self._cuts))
+        assert self._state is not None
+        read = self._reads[n]
+        return Made(n, self.network.frame(read.lr, self._state), read.colour, grid.is_reset(n, self._cuts))
 
     def _flow_ahead(self, steps: list[Step]) -> dict[int, Tensor]:
         """Flow of each step's frame to the frame after it, for the lead-in, in one batch."""
@@ -162,18 +185,10 @@ class Chunk:
 
     def _step(self, step: Step, ahead: Tensor | None) -> None:
         net, read = self.network, self._reads[step.frame]
-        lr = read.lr.clamp(0, 1)
         if step.previous is None or self._state is None:
-            self._state = net.step(lr, None, None)
+            self._state = net.step(read.lr, None, None)
         else:
-            self._state = net.step(lr, self._state, ahead if ahead is not None else read.flow)
-
-    def _output(self, n: int) -> Tensor:
-        """The HR frame; what lies outside the nominal range goes past the network, through the bicubic base alone."""
-        assert self._state is not None
-        lr = self._reads[n].lr
-        excess: Tensor = self.network.model.base(lr - lr.clamp(0, 1))
-        return (self._state.hr + excess)[0]
+            self._state = net.step(read.lr, self._state, ahead if ahead is not None else read.flow)
 
 
 def _select(features: Features, where: slice) -> Features:

@@ -72,8 +72,8 @@ MODEST = {
 }
 """At most 96 KiB of shared memory at 128 channels, 72 at 64: what every GPU from Ampere on has."""
 
-HOPPER = MODEST
-"""The best ones on an H100 or H200."""
+HOPPER = MODEST | {"tail": Tile(8, 8, 4, 3), "align": Tile(2, 16, 4, 1)}
+"""The best ones on an H100, over 480x270 and 960x540 together."""
 
 
 def chosen(device: torch.device) -> dict[str, Tile]:
@@ -116,7 +116,7 @@ class FastStep:
         self.base = model.base.kernel.reshape(SCALE**2, 25).float().contiguous()
 
     def __call__(self, lr: Tensor, state: State, flow: Tensor | None) -> State:
-        """As `RAFRVSR.step`: lr (1, 3, h, w) fp32 in [0, 1], flow (1, 2, h, w) fp32 or None."""
+        """As `RAFRVSR.step` of the nominal part: lr (1, 3, h, w) fp32, flow (1, 2, h, w) fp32 or None."""
         height, width = lr.shape[-2:]
         out = State(
             torch.empty_like(state.hr),
@@ -125,13 +125,16 @@ class FastStep:
         self.run(lr, state, torch.zeros_like(lr[:, :2]) if flow is None else flow, out)
         return out
 
-    def run(self, lr: Tensor, state: State, flow: Tensor, out: State) -> None:
-        """The step into `out`, which may be `state`: the state is read before anything of it is overwritten."""
+    def run(self, lr: Tensor, state: State, flow: Tensor, out: State) -> Tensor:
+        """The step into `out`, which may be `state`: the state is read before anything of it is overwritten.
+
+        Returns the output frame (1, 3, 4h, 4w): `out.hr`, and bicubically what lr has outside [0, 1].
+        """
         aligned = self.align(lr, state, flow)
         hidden = out.hidden[0].permute(1, 2, 0)
         self.convolve(aligned, self.head, hidden, relu=True)
         self.residual_blocks(hidden)
-        self.finish(hidden, lr, out.hr)
+        return self.finish(hidden, lr, out.hr)
 
     def align(self, lr: Tensor, state: State, flow: Tensor) -> Tensor:
         """The head's input (h, w, channels + EXTRA)."""
@@ -197,11 +200,12 @@ class FastStep:
             num_stages=tile.stages,
         )
 
-    def finish(self, hidden: Tensor, lr: Tensor, hr: Tensor) -> None:
-        """The tail and the bicubic base: hidden (h, w, channels), lr (1, 3, h, w) -> hr (1, 3, 4h, 4w)."""
+    def finish(self, hidden: Tensor, lr: Tensor, hr: Tensor) -> Tensor:
+        """The tail and the bicubic base: hidden (h, w, channels), lr (1, 3, h, w) -> hr, and the frame (see `run`)."""
         tile = self.tiles["tail"]
         height, width = lr.shape[-2:]
         weight, bias = self.tail
+        frame = torch.empty_like(hr)
         _kernels().finish[_programs(tile, height, width)](
             hidden,
             weight,
@@ -209,6 +213,7 @@ class FastStep:
             lr.contiguous(),
             self.base,
             hr,
+            frame,
             height,
             width,
             self.channels,
@@ -218,6 +223,7 @@ class FastStep:
             num_warps=tile.warps,
             num_stages=tile.stages,
         )
+        return frame
 
 
 def _kernels() -> Any:  # noqa: ANN401  (a module that needs Triton, loaded only where it is there)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -20,7 +21,7 @@ KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
 
 RUN_AHEAD = 16
-"""Outputs kept although nobody has asked for them yet: requests arrive slightly out of order."""
+"""Outputs kept although nobody has asked for them yet: requests come slightly out of order, or one by one backwards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class Output:
     """Its bytes, in the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
+    fallback: bool
+    """Whether smaller tiles made it than those chosen at creation, for lack of memory."""
     event: torch.cuda.Event | None
 
     def wait(self) -> NDArray[np.uint8]:
@@ -48,8 +51,10 @@ class _Course:
     chunk: Chunk
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
-    broken: bool = False
-    """An error left its state half-way: whoever waits takes another course."""
+
+    def restart(self, network: Network) -> None:
+        """Go back to the chunk's first frame, and give back what the cursor held on the device."""
+        self.chunk = Chunk(self.chunk.index, network)
 
 
 @dataclass(eq=False)
@@ -59,7 +64,9 @@ class Ticket:
     n: int
     course: _Course
     far: bool
-    """Whether it is a seek: its chunk was further than RUN_AHEAD from n."""
+    """Whether it is a seek: its chunk was further than RUN_AHEAD from n. A seek leaves snapshots for the next one."""
+    first: int
+    """Outputs that are worth keeping begin here."""
 
 
 class Engine:
@@ -75,13 +82,22 @@ class Engine:
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
+        self._last_look: torch.cuda.Event | None = None
+        self._snapshots: deque[Chunk] = deque(maxlen=network.snapshots())
+        self._latest = 0
+        self._tight = False
+        """Whether memory ran out, was given back, and no output has been delivered since."""
+        self._fallback = False
 
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
         with self._book:
             course = self._course_for(n)
             course.waiting[n] += 1
-            return Ticket(n, course, far=n - course.chunk.position > RUN_AHEAD)
+            far = n - course.chunk.position > RUN_AHEAD
+            backwards = 0 < self._latest - n <= RUN_AHEAD
+            self._latest = n
+            return Ticket(n, course, far=far, first=n if far and not backwards else n - RUN_AHEAD)
 
     def close(self, ticket: Ticket) -> None:
         """End a request, whether it got its output or not."""
@@ -91,26 +107,29 @@ class Engine:
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
-        return self.runtime.run(self._look, ticket)
+        found: Output | range = self.runtime.run(self._surviving, self._look, ticket)
+        return found
 
     def _look(self, ticket: Ticket) -> Output | range:
         n = ticket.n
         if n in self._holes:
             return range(n, n + 1)
-        if ticket.course.broken or (n not in ticket.course.outputs and ticket.course.chunk.position > n):
+        if n not in ticket.course.outputs and ticket.course.chunk.position > n:
             self._rebind(ticket)  # passed before this ticket was opened, or a hole then
         course = ticket.course
         with self._breaking(course):
             while n not in course.outputs:
                 made = course.chunk.advance()
                 if made is None:
+                    self._remember(ticket)
                     return course.chunk.wanted()
                 self._keep(ticket, made)
+        self._tight = False
         return course.outputs[n]
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
-        self.runtime.run(self._feed, ticket, look, frames)
+        self.runtime.run(self._surviving, self._feed, ticket, look, frames)
 
     def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         if ticket.n in self._holes and ticket.n in frames:
@@ -118,10 +137,23 @@ class Engine:
             self._holes.discard(ticket.n)
             with self._book:
                 self._courses.clear()
+                self._snapshots.clear()
             self._rebind(ticket)
-        elif not ticket.course.broken and look == ticket.course.chunk.wanted():
+        elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
+                self._pace()
                 ticket.course.chunk.read(frames)
+
+    def _pace(self) -> None:
+        """Wait until the device has come to the look before this one.
+
+        That look's steps keep it busy meanwhile. The host is faster: without a bound, a seek would fill pinned memory
+        with frames that the device has not come to.
+        """
+        if self._last_look is not None:
+            self._last_look.synchronize()
+        if self.runtime.stream is not None:
+            self._last_look = self.runtime.stream.record_event()
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""
@@ -133,14 +165,44 @@ class Engine:
 
     @contextmanager
     def _breaking(self, course: _Course) -> Iterator[None]:
-        """Take the course out of use if what runs inside fails, for example for lack of memory."""
+        """Begin the course again if what runs inside fails: its state may be half-way."""
         try:
             yield
         except BaseException:
-            course.broken = True
             with self._book:
-                self._courses = [c for c in self._courses if c is not course]
+                course.restart(self.network)
+                self._snapshots.clear()
             raise
+
+    def _surviving[R](self, work: Callable[..., R], *arguments: object) -> R:
+        """Run `work`; where the device has no memory left for it, make room and run it again, from the chunks' start.
+
+        Raises:
+            DeviceError: there is no room to be made.
+        """
+        while True:
+            try:
+                return work(*arguments)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).partition("\n")[0]
+            self._make_room(reason)  # not above: the error holds on to the tensors of what failed
+
+    def _make_room(self, reason: str) -> None:
+        """Give back all that can be made again; where that has been done to no avail, halve the network's tiles too."""
+        self._restart_all()
+        if self._tight:
+            self.network, self._fallback = self.network.halved(reason), True
+            self._restart_all()
+        self._tight = True
+
+    def _restart_all(self) -> None:
+        self.network.release()
+        with self._book:
+            self._snapshots.clear()
+            for course in self._courses:
+                course.restart(self.network)
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _rebind(self, ticket: Ticket) -> None:
         with self._book:
@@ -149,28 +211,39 @@ class Engine:
             ticket.course.waiting[ticket.n] += 1
 
     def _course_for(self, n: int) -> _Course:
-        """The course that is nearest to n without having passed it, or a new one."""
+        """The course nearest to n that has not passed it, or a new one, from a snapshot where there is one."""
         index = self.network.grid.chunk_of(n)
         fit = [c for c in self._courses if c.chunk.index == index and (n in c.outputs or c.chunk.position <= n)]
         course = max(fit, key=lambda c: (n in c.outputs, c.chunk.position), default=None)
-        if course is None:
-            course = _Course(Chunk(index, self.network))
-        else:
+        kept = [s for s in self._snapshots if s.index == index and s.position <= n]
+        start = max(kept, key=lambda s: s.position, default=Chunk(index, self.network))
+        if course is not None and (n in course.outputs or course.chunk.position >= start.position):
             self._courses.remove(course)
+        else:
+            course = _Course(start.twin())
         self._courses.append(course)
         return course
+
+    def _remember(self, ticket: Ticket) -> None:
+        """Take a snapshot where a seek passes a milestone: the next step backwards starts there, not at the chunk."""
+        chunk, most = ticket.course.chunk, self._snapshots.maxlen or 0
+        if not ticket.far or not chunk.network.grid.is_milestone(chunk.index, chunk.read_to, most):
+            return
+        if all((s.index, s.read_to) != (chunk.index, chunk.read_to) for s in self._snapshots):
+            with self._book:
+                self._snapshots.append(chunk.snapshot())
 
     def _keep(self, ticket: Ticket, made: Made) -> None:
         """Store an output that is waited for, or soon will be; not warm-up frames, nor what a seek passes."""
         course, n = ticket.course, made.n
         if self.network.grid.chunk_of(n) != course.chunk.index:
             return
-        if ticket.far and not course.waiting[n]:
+        if n < ticket.first and not course.waiting[n]:
             return
         packed = self.network.exchange.download(made.rgb, made.colour)
         event = self.runtime.stream.record_event() if self.runtime.stream is not None else None
         with self._book:
-            course.outputs[n] = Output(packed=packed, reset=made.reset, event=event)
+            course.outputs[n] = Output(packed=packed, reset=made.reset, fallback=self._fallback, event=event)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:

@@ -27,13 +27,18 @@ class Fast:
 
     def __init__(self, model: RAFRVSR, size: tuple[int, int]) -> None:
         self.size, self.channels = size, model.channels
-        steps, flow = FastStep(model), FastFlow(model)
-        batch = batch_size(size, model.flow_input_scale, GROUP)
+        self.steps, self.flows = FastStep(model), FastFlow(model)
+        self.batch = batch_size(size, model.flow_input_scale, GROUP)
+        self.release()
+
+    def release(self) -> None:
+        """Forget the graphs: their memory is given back, and the next calls capture them anew."""
+        flow, size = self.flows, self.size
         # One pool: results are copied out of it before another graph runs.
         pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
-        self._encode = Batched(Graph(lambda frames: tuple(flow.encode(frames)), pool), batch)
-        self._flow = Batched(Graph(lambda *features: (flow.flow(features, size),), pool), batch)
-        self._step = GraphStep(partial(_in_place, steps), pool)
+        self._encode = Batched(Graph(lambda frames: tuple(flow.encode(frames)), pool), self.batch)
+        self._flow = Batched(Graph(lambda *features: (flow.flow(features, size),), pool), self.batch)
+        self._step = GraphStep(partial(_in_place, self.steps), pool)
 
     def encode(self, frames: Tensor) -> Features:
         """Features of frames (B, 3, h, w) in [0, 1], fp16."""
@@ -51,13 +56,13 @@ class Fast:
         return Held(lr.new_zeros(1, 3, 4 * height, 4 * width), hidden)
 
     def step(self, lr: Tensor, state: Held, flow: Tensor | None) -> Held:
-        """One frame: lr (1, 3, h, w) fp32 in [0, 1], flow (1, 2, h, w) to the state's frame, None for no motion."""
+        """One frame: lr (1, 3, h, w) fp32, flow (1, 2, h, w) to the state's frame, None for no motion."""
         return self._step(lr, state.hr, state.hidden, torch.zeros_like(lr[:, :2]) if flow is None else flow, state)
 
 
-def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor) -> None:
+def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor) -> Tensor:
     state = State(hr, hidden)
-    step.run(lr, state, flow, state)
+    return step.run(lr, state, flow, state)
 
 
 def prepare(model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Fast | None:

@@ -98,17 +98,19 @@ class Held:
 
     hr: Tensor
     hidden: Tensor
+    frame: Tensor | None = None
+    """The output that was made with it, in the graph's memory until the next step."""
 
 
 class GraphStep:
     """A recurrent step in a graph whose state stays in place; a chunk that takes over moves its own state in.
 
     Args:
-        run: (lr, hr, hidden, flow) -> nothing; replaces hr and hidden by the next state.
+        run: (lr, hr, hidden, flow) -> the output frame; replaces hr and hidden by the next state.
         pool: see Graph.
     """
 
-    def __init__(self, run: Callable[[Tensor, Tensor, Tensor, Tensor], None], pool: Any = None) -> None:  # noqa: ANN401
+    def __init__(self, run: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], pool: Any = None) -> None:  # noqa: ANN401
         self._step = run
         self._graph = Graph(self._in_place, pool)
         self._resident: Held | None = None
@@ -116,8 +118,7 @@ class GraphStep:
 
     def _in_place(self, lr: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
         assert self._resident is not None
-        self._step(lr, self._resident.hr, self._resident.hidden, flow)
-        return ()
+        return (self._step(lr, self._resident.hr, self._resident.hidden, flow),)
 
     def __call__(self, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor, state: object) -> Held:
         """The state after `state`, whose tensors are hr and hidden; `state` itself is used up."""
@@ -130,7 +131,7 @@ class GraphStep:
                 owner.hr, owner.hidden = owner.hr.clone(), owner.hidden.clone()
             self._resident.hr.copy_(hr)
             self._resident.hidden.copy_(hidden)
-        self._graph(lr, flow)
-        made = Held(self._resident.hr, self._resident.hidden)
+        (frame,) = self._graph(lr, flow)
+        made = Held(self._resident.hr, self._resident.hidden, frame)
         self._owner = weakref.ref(made)
         return made

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import cast
 from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
+from vs_rafrvsr import weights
 from vs_rafrvsr.engine import tiles
 from vs_rafrvsr.engine.fast import Fast
 from vs_rafrvsr.engine.fast import prepare as accelerate
@@ -16,13 +18,22 @@ from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
-from vs_rafrvsr.models.registry import Features, RecurrentModel, Stack, State
+from vs_rafrvsr.models.registry import Features, RecurrentModel, State
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.exchange import Exchange
+from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
+
+log = logging.getLogger(__name__)
 
 COPIES = 4
 """HR frames that live at once for one output: the state before and after, the network's residual, the output."""
+
+MOST_SNAPSHOTS = 8
+"""Copies of the recurrent state that a filter keeps at most for going backwards: every 32 frames of the usual chunk."""
+
+SNAPSHOTS_SHARE = 8
+"""Nor may they take more than one part in this of the device's memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +47,11 @@ class Network:
     """(h, w) of the source."""
     exchange: Exchange
     """How frames come and go."""
-    stack: Stack | None
+    stack: tiles.TiledStack | None
     """The convolution stack in tiles, None for whole frames."""
     options: Options
+    numerics: str
+    """What the bits of a frame depend on besides the arguments and the kind of device: weights, precision, tiles."""
     fast: Fast | None = None
     """Our kernels and CUDA graphs, where they can run; None for the model's own code."""
 
@@ -51,10 +64,61 @@ class Network:
         return (self.fast or self.model).flow(current, previous, self.size)
 
     def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
-        """The state after `state`, which is used up; None stands for the empty one."""
+        """The state after `state`, which is used up unless it is a copy; None stands for the empty one."""
         if self.fast is not None:
             return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
-        return self.model.step(lr, state or self.model.empty_state(lr), flow, self.stack)
+        return self.model.step(lr.clamp(0, 1), state or self.model.empty_state(lr), flow, self.stack)
+
+    def frame(self, lr: Tensor, state: State) -> Tensor:
+        """The output (3, 4h, 4w) that goes with the state which the last step made.
+
+        What lies outside the nominal range goes past the network, through the bicubic base alone.
+        """
+        if self.fast is not None:
+            frame = cast(Held, state).frame
+            assert frame is not None
+            return frame[0]
+        excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
+        return (state.hr + excess)[0]
+
+    def copy(self, state: State) -> State:
+        """The same state, which steps leave alone: those of a CUDA graph overwrite their own, the model's do not."""
+        if self.fast is None:
+            return state
+        held = cast(Held, state)
+        return cast(State, Held(held.hr.clone(), held.hidden.clone()))
+
+    def snapshots(self) -> int:
+        """How many copies of the state may be kept: a function of the device's *total* memory, as tiles are."""
+        height, width = self.size
+        state = 2 * 3 * 4 * 16 * height * width  # hidden features take about as much as the HR frame
+        return min(MOST_SNAPSHOTS, self.runtime.total_memory() // SNAPSHOTS_SHARE // state)
+
+    def release(self) -> None:
+        """Give back the device memory that is held between calls, but for the weights; the next calls take it again."""
+        if self.fast is not None:
+            self.fast.release()
+
+    def halved(self, reason: str) -> Network:
+        """The same in tiles of half the size, on the model's own code, because memory ran out.
+
+        Raises:
+            DeviceError: they are as small as can be.
+        """
+        height, width = self.size
+        most = self.stack.tile if self.stack is not None else (width, height)
+        tile = tiles.halved((min(width, most[0]), min(height, most[1])))
+        if tile is None:
+            raise DeviceError(
+                f"{self.runtime.device} is out of memory ({reason}); close other programs that use it, or crop or "
+                "downscale the clip first"
+            )
+        log.warning(
+            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback=1 and equal "
+            "those of other runs to rounding only; pass tile=[%d, %d] to have the same every time",
+            *(self.runtime.device, reason, *tile, *tile),
+        )
+        return replace(self, stack=tiles.TiledStack(self.model.sr, self.model.halo, tile), fast=None)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
@@ -70,6 +134,7 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
     model = _shared_model(options, runtime)
     _check_size(model, size, runtime)
     stack = _stack(model, options, size, runtime)
+    fast = accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None
     return Network(
         model=model,
         runtime=runtime,
@@ -78,11 +143,23 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
         exchange=exchange,
         stack=stack,
         options=options,
-        fast=accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None,
+        numerics=_numerics(options, runtime, exchange, stack, fast),
+        fast=fast,
     )
 
 
-def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> Stack | None:
+def _numerics(
+    options: Options, runtime: Runtime, exchange: Exchange, stack: tiles.TiledStack | None, fast: Fast | None
+) -> str:
+    digest = weights.read_digest(registry.weights_file(options.model, options.weights))
+    precision = "fp16" if runtime.dtype == torch.float16 else "fp32"
+    kernels = "PyTorch's kernels" if fast is None else "own kernels"
+    pixels = "pixels by the resizer" if isinstance(exchange, RgbExchange) else "pixels on the device"
+    tiling = "whole frames" if stack is None else "tiles of {}x{}".format(*stack.tile)
+    return f"{options.model} {digest[:12]}, {precision}, {kernels}, {pixels}, {tiling}"
+
+
+def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:
     """The convolution stack in the user's tiles, or in those that memory asks for; None when one covers the frame."""
     chosen = tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
     width, height = (side or default for side, default in zip(options.tile, chosen, strict=True))

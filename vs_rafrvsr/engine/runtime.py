@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,12 @@ class Runtime:
         import psutil
 
         return int(psutil.virtual_memory().total)
+
+    def name(self) -> str:
+        """The kind of device: between two that have the same name, results agree bit for bit."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"CPU, {torch.backends.cpu.get_cpu_capability()}"
 
     def run[R](self, work: Callable[..., R], *args: object) -> R:
         """Call `work(*args)` on the device's own thread, and wait for what it returns or raises."""
@@ -115,6 +122,7 @@ _SETTINGS: tuple[tuple[Any, str, object], ...] = (
     (_cudnn, "deterministic", True),
     (_cudnn.conv, "fp32_precision", "ieee"),
     (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+    (_mkldnn, "enabled", True),
     (_mkldnn.conv, "fp32_precision", "ieee"),
     (_mkldnn.matmul, "fp32_precision", "ieee"),
 )
@@ -149,3 +157,17 @@ def _fixed_numerics() -> Iterator[None]:
 def _set(values: list[object]) -> None:
     for (owner, name, _), value in zip(_SETTINGS, values, strict=True):
         setattr(owner, name, value)
+
+
+def _begin_anew() -> None:
+    """In a forked child: the threads did not come along, and nobody will release what they held."""
+    global _threads_lock, _settings_lock, _settings_users
+    _threads.clear()
+    _threads_lock, _settings_lock = threading.Lock(), threading.Lock()
+    if _settings_users:
+        _settings_users = 0
+        _set(_settings_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

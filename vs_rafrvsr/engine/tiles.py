@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from vs_rafrvsr.options import MIN_TILE
+
 ALIGN = 8
 """Tiles are a multiple of this, so that few distinct shapes arise."""
 
@@ -58,6 +60,14 @@ def choose(size: tuple[int, int], bytes_per_pixel: int, total_memory: int) -> tu
         else:
             rows += 1
     return _aligned(width, columns), _aligned(height, rows)
+
+
+def halved(tile: tuple[int, int]) -> tuple[int, int] | None:
+    """(width, height) with the longer side halved; None where that would be less than users may choose."""
+    width, height = tile
+    if max(tile) < 2 * MIN_TILE:
+        return None
+    return (_aligned(width, 2), height) if width >= height else (width, _aligned(height, 2))
 
 
 def _aligned(side: int, pieces: int) -> int:

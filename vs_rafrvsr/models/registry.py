@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +23,9 @@ ARCHITECTURES = {
     "rafrvsr": ("vs_rafrvsr.models.rafrvsr", "RAFRVSR"),
 }
 """Architecture -> (module, class)."""
+
+MOST_LAYERS = 1024
+"""No number of a configuration may exceed it: such a model would take for ever to build."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,11 @@ type Features = Any
 type Stack = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
+def weights_file(name: str, file: str | None) -> Path:
+    """The user's weights, or those of the model's row."""
+    return Path(file) if file is not None else MODELS[name].path
+
+
 def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
     """A model with its weights, fp32, on the CPU, in evaluation mode.
 
@@ -106,16 +115,32 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
 
     if name not in MODELS:
         raise OptionError(f"model={name!r} is unknown; use one of {', '.join(map(repr, MODELS))}")
-    path = Path(file) if file is not None else MODELS[name].path
+    path = weights_file(name, file)
     header, tensors = weights.load(path)
     if header.architecture not in ARCHITECTURES:
         raise WeightsError(f"weights file {path} is for {header.architecture!r}, which this version does not know")
     module, cls = ARCHITECTURES[header.architecture]
     config = header.config if flow_updates is None else header.config | {"flow_updates": flow_updates}
+    build = partial(getattr(import_module(module), cls), **config)
     try:
+        _check_sizes(config, build, tensors)
         with torch.device("cpu"):
-            model: nn.Module = getattr(import_module(module), cls)(**config)
+            model: nn.Module = build()
         model.float().load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise WeightsError(f"weights file {path} does not fit its own configuration ({error})") from error
     return model.eval().requires_grad_(False)
+
+
+def _check_sizes(config: dict[str, Any], build: Callable[[], nn.Module], tensors: dict[str, Tensor]) -> None:
+    """Raise ValueError unless the model has the tensors' shapes. It takes no memory here: a file may claim any size."""
+    import torch
+
+    if any(isinstance(value, int | float) and not abs(value) <= MOST_LAYERS for value in config.values()):
+        raise ValueError(f"no number may exceed {MOST_LAYERS}")
+    with torch.device("meta"):
+        wanted = {key: tensor.shape for key, tensor in build().state_dict().items()}
+    given = {key: tensor.shape for key, tensor in tensors.items()}
+    wrong = [key for key in wanted.keys() | given if wanted.get(key) != given.get(key)]
+    if wrong:
+        raise ValueError(f"{len(wrong)} of its tensors have another name or shape, such as {min(wrong)}")

@@ -21,8 +21,13 @@ _alive: dict[int, tuple[Any, Filter]] = {}
 """Handles must be kept by Python as long as VapourSynth holds their pointers."""
 
 
+def _message(error: Exception) -> bytes:
+    """The message for users as C's characters: names that were given may hold bytes that are no text."""
+    return _describe(error).encode(errors="backslashreplace").replace(b"\0", b"\\0")
+
+
 def _describe(error: Exception) -> str:
-    """The message for users; for an error that is not ours, with the place where it happened."""
+    """For an error that is not ours, with the place where it happened."""
     if isinstance(error, RafrvsrError):
         return f"Upscale: {error}"
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -72,7 +77,7 @@ def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: o
     try:
         _CALLS[function](arguments, out, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.mapSetError(out, _describe(error).encode())
+        host.api.mapSetError(out, _message(error))
 
 
 @ffi.def_extern()
@@ -91,7 +96,7 @@ def rafrvsr_get_frame(
     try:
         return instance.get_frame(n, reason, frame_data, context, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.setFilterError(_describe(error).encode(), context)
+        host.api.setFilterError(_message(error), context)
         return ffi.NULL
 
 

@@ -7,8 +7,11 @@ from typing import Any
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import ColourReader, Said
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
-from vs_rafrvsr.plugin.recurrence import RESET, refuse_interlaced
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
+from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
+
+CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
+"""Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
 
 
 class Finish:
@@ -24,6 +27,7 @@ class Finish:
         host: Host,
     ) -> None:
         self.clip, self.recurrence, self.colours, self.engine = clip, recurrence, colours, engine
+        self.device = engine.runtime.name()
         self.format_id = host.format_id(output.format)
         self.direct = self.format_id == host.format_id(host.api.getVideoInfo(recurrence).format)
         self.guessed_matrix = output.format.colorFamily == lib.cfYUV
@@ -74,7 +78,7 @@ class Finish:
 
     def _finished(self, source: Frame, result: Frame, host: Host) -> Frame:
         frame = host.api.copyFrame(result, host.core)
-        reset = host.prop(result, RESET)
+        ours = {name: host.prop(result, name) for name in (RESET, FALLBACK)}
         host.api.freeFrame(result)
         props = host.api.getFramePropertiesRW(frame)
         host.api.clearMap(props)
@@ -82,8 +86,10 @@ class Finish:
         if self.guessed_matrix and self.colours.said(source, host).matrix is None:
             host.api.mapSetInt(props, b"_Matrix", self.colours.guess, lib.maReplace)
             self._tell_guess(host)
-        if reset is not None:
-            host.api.mapSetInt(props, RESET, reset, lib.maReplace)
+        for name, value in ours.items():
+            if value is not None:
+                host.api.mapSetInt(props, name, value, lib.maReplace)
+        self._say_origin(props, host)
         return frame
 
     def _tell_guess(self, host: Host) -> None:
@@ -91,3 +97,9 @@ class Finish:
             told, self.told = self.told, True
         if not told:
             host.log(f"the clip has no _Matrix; {self.colours.guess} is assumed from its size and set on the output")
+
+    def _say_origin(self, props: Map, host: Host) -> None:
+        network = self.engine.network
+        host.api.mapSetInt(props, CHUNK, network.grid.chunk, lib.maAppend)
+        for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
+            host.api.mapSetData(props, key, text.encode(), -1, lib.dtUtf8, lib.maAppend)

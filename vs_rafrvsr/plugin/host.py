@@ -97,6 +97,12 @@ class Host:
         value = self.api.mapGetInt(values, name, 0, error)
         return None if error[0] else int(value)
 
+    def get_text(self, values: Map, key: bytes) -> str:
+        """A string of a map. Bytes that are no UTF-8 become what Python's file functions turn back into them."""
+        size = self.api.mapGetDataSize(values, key, 0, ffi.NULL)
+        data = bytes(ffi.buffer(self.api.mapGetData(values, key, 0, ffi.NULL), size))
+        return data.decode(errors="surrogateescape")
+
     def planes(self, frame: Frame, dtype: np.dtype[Any], writable: bool = False) -> list[NDArray[Any]]:
         """The planes of a frame, whose samples are of `dtype`, as views of its memory (rows are padded)."""
         count = self.api.getVideoFrameFormat(frame).numPlanes

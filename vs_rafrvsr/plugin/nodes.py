@@ -73,7 +73,7 @@ def _read_option(arguments: Map, name: str, host: Host) -> Any:  # noqa: ANN401 
     api, key = host.api, name.encode()
     match api.mapGetType(arguments, key):
         case lib.ptData:
-            return host.text(api.mapGetData(arguments, key, 0, ffi.NULL))
+            return host.get_text(arguments, key)
         case lib.ptFloat:
             return float(api.mapGetFloat(arguments, key, 0, ffi.NULL))
         case _:

@@ -18,6 +18,9 @@ from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
 RESET = b"_RafrvsrReset"
 """Property of an output frame with which the recurrence began anew."""
 
+FALLBACK = b"_RafrvsrTileFallback"
+"""Property of an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
+
 
 def refuse_interlaced(frame: Frame, n: int, host: Host) -> None:
     """Raise ClipError for a frame that says it is interlaced."""
@@ -123,8 +126,9 @@ class Recurrence:
         frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
         for target, plane in zip(host.planes(frame, self.format.dtype, writable=True), planes, strict=True):
             np.copyto(target, plane)
-        if output.reset:
-            host.api.mapSetInt(host.api.getFramePropertiesRW(frame), RESET, 1, lib.maReplace)
+        for name, holds in ((RESET, output.reset), (FALLBACK, output.fallback)):
+            if holds:
+                host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name, 1, lib.maReplace)
         return frame
 
     def _source_frame(self, n: int, frame: Frame, host: Host) -> SourceFrame:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import stat
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,6 +52,16 @@ def read_header(path: Path) -> Header:
         return _parse(path, file.read(MAX_HEADER + 8))[0]
 
 
+def read_digest(path: Path) -> str:
+    """The checksum that a file carries, unverified: its identity.
+
+    Raises:
+        WeightsError: as read_header.
+    """
+    with _open(path) as file:
+        return _parse(path, file.read(MAX_HEADER + 8))[2]
+
+
 def load(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """Header and tensors (as stored, on the CPU) of a verified file.
 
@@ -87,13 +98,16 @@ def save(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
 
 def _open(path: Path) -> Any:  # noqa: ANN401  (open's own return type is not worth its name)
     try:
-        if path.stat().st_size > MAX_FILE:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise WeightsError(f"weights file {path} is a folder or a device; check the path")
+        if state.st_size > MAX_FILE:
             raise WeightsError(
                 f"weights file {path} is larger than {MAX_FILE >> 20} MiB; it is not one of this program's"
             )
         return path.open("rb")
-    except OSError as error:
-        raise WeightsError(f"weights file {path} cannot be read ({error.strerror}); check the path") from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise WeightsError(f"weights file {path} cannot be read ({error}); check the path") from error
 
 
 def _parse(path: Path, data: bytes) -> tuple[Header, dict[str, Any], str, int]:
@@ -106,9 +120,12 @@ def _parse(path: Path, data: bytes) -> tuple[Header, dict[str, Any], str, int]:
         table = json.loads(data[8 : 8 + length])
         record = json.loads(table.pop("__metadata__")[KEY])
         digest = record.pop("sha256")
-        return Header(**record), table, digest, 8 + length
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        header = Header(**record)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(foreign) from error
+    if not isinstance(header.architecture, str) or not isinstance(header.config, dict):
+        raise WeightsError(foreign)
+    return header, table, digest, 8 + length
 
 
 def _digest(header: Header, table: dict[str, Any], body: bytes) -> str:

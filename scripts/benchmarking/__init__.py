@@ -1,0 +1,1 @@
+"""What scripts/benchmark.py is made of, and what it shares with the other measuring scripts."""

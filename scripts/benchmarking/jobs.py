@@ -1,0 +1,67 @@
+"""One row of the benchmark as its child processes get it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+WARM_UP = 60
+"""Frames played before the clock starts: graphs are captured and buffers are there."""
+
+BURST = 15
+"""Windows are multiples of it: vs-basicvsrpp makes so many frames at once."""
+
+LIMIT = 300
+"""Seconds after which a child is given up."""
+
+
+class RowError(Exception):
+    """A row could not be measured; the message is what the child said last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to measure, and how long."""
+
+    filter: str
+    """A name in filters.FILTERS."""
+    input: str
+    """WIDTHxHEIGHT."""
+    format: str
+    """VapourSynth's name."""
+    device: str
+    """As Upscale's argument."""
+    seconds: float
+    """Of every timed window."""
+    video: str | None
+    """Where the frames come from; None for the project's own test clip."""
+    frames: int = 200
+    """Distinct frames held in memory; 0 for a blank clip."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        width, height = map(int, self.input.split("x"))
+        return width, height
+
+    @property
+    def text(self) -> str:
+        """What `read` takes."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> Job:
+        """A job from its text."""
+        return cls(**json.loads(text))
+
+    def blank(self) -> Job:
+        """The same on a blank clip, which is there at once."""
+        return replace(self, frames=0)
+
+
+def environment() -> dict[str, str]:
+    """For children: they find this package."""
+    path = [str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path)}

@@ -1,0 +1,127 @@
+"""What splitting an encode costs on this machine, and from it an estimate for many GPUs.
+
+    python scripts/measure_split.py pieces   [--frames 960] [--lengths 240,480,960]    pieces, one at a time
+    python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]         workers that share one GPU
+    python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.0001]      the model of README, a 2-hour film
+
+Common: --size 480x270 (of the input), --chunk 240, --codec libx264. Each prints one JSON object; --json FILE adds it to
+that file under the command's name. The clip is a moving texture, made in the script; it is upscaled on the device that
+Upscale chooses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vs_rafrvsr.encode import encode
+from vs_rafrvsr.encode.parallel import encode_split
+from vs_rafrvsr.encode.render import Job, read_clip, render
+from vs_rafrvsr.encode.split import plan
+
+FILM = 2 * 60 * 60 * 24  # frames
+SCRIPT = """
+import numpy as np
+import vapoursynth as vs
+from vapoursynth import core
+picture = np.random.default_rng(0).integers(16, 235, ({height}, {width}), np.uint8)
+blank = core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True)
+def moved(n, f):
+    f = f.copy()
+    np.copyto(np.asarray(f[0]), np.roll(picture, (n, 3 * n), (0, 1)))
+    return f
+clip = core.std.ModifyFrame(blank, blank, moved)
+core.rafrvsr.Upscale(clip, chunk={chunk}, warmup={warmup}).set_output()
+"""
+
+
+def job(folder: Path, arguments: argparse.Namespace) -> Job:
+    """The test clip, upscaled."""
+    width, height = map(int, arguments.size.split("x"))
+    warmup = min(12, arguments.chunk - 1)
+    script = folder / "clip.vpy"
+    script.write_text(
+        SCRIPT.format(width=width, height=height, frames=arguments.frames, chunk=arguments.chunk, warmup=warmup)
+    )
+    return Job(script=script, arguments={}, ffmpeg_options=["-c:v", arguments.codec])
+
+
+def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Seconds that pieces of several lengths take, one at a time, and what of it is the start."""
+    with tempfile.TemporaryDirectory() as name:
+        given, rows = job(Path(name), arguments), []
+        for length in numbers(arguments.lengths):
+            begin = time.monotonic()
+            done = render(given, Path(name) / "piece.mkv", frames=range(length))
+            seconds = time.monotonic() - begin
+            start = seconds - done.seconds
+            rows.append(
+                {"frames": length, "start": start, "fps": length / done.seconds, "start's share": start / seconds}
+            )
+    return {"pieces": rows}
+
+
+def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Frames per second, Ray's start not counted, of one encode and of several workers on one GPU."""
+    rates: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        given = job(Path(name), arguments)
+        device = read_clip(given).props.get("_RafrvsrDevice")
+        common: dict[str, Any] = {"script": given.script, "ffmpeg_options": given.ffmpeg_options}
+        rates["one encode"] = encode(out=Path(name) / "one.mkv", **common).fps
+        for workers in numbers(arguments.workers):
+            share = None if str(device).startswith("CPU") else 1 / workers
+            out = Path(name) / f"{workers}.mkv"
+            rates[str(workers)] = encode_split(out=out, workers=workers, gpus_per_worker=share, **common).fps
+    return {"device": device, "frames": arguments.frames, "fps": rates}
+
+
+def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Hours of a 2-hour film by the model in README, for more and more workers."""
+    rows = {}
+    for workers in (1, 2, 4, 8, 16, 32, 64, 100, 200, 400):
+        pieces = plan(FILM, arguments.chunk, workers)
+        rounds = math.ceil(len(pieces) / workers)
+        seconds = arguments.ray + rounds * (arguments.start + len(pieces[0]) / arguments.rate) + FILM * arguments.join
+        alone = arguments.start + FILM / arguments.rate
+        rows[workers] = {"hours": seconds / 3600, "efficiency": alone / seconds / workers, "pieces": len(pieces)}
+    return {"estimate": rows, "rate": arguments.rate, "start": arguments.start, "join": arguments.join}
+
+
+def numbers(text: str) -> Sequence[int]:
+    """1,2,3"""
+    return [int(word) for word in text.split(",")]
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["pieces", "workers", "estimate"])
+    parser.add_argument("--size", default="480x270")
+    parser.add_argument("--chunk", type=int, default=240)
+    parser.add_argument("--codec", default="libx264")
+    parser.add_argument("--frames", type=int, default=960)
+    parser.add_argument("--lengths", default="240,480,960")
+    parser.add_argument("--workers", default="1,2,3")
+    parser.add_argument("--rate", type=float, default=40.0, help="frames per second of one worker, once started")
+    parser.add_argument("--start", type=float, default=8.0, help="seconds from a piece's beginning to its first frame")
+    parser.add_argument("--ray", type=float, default=10.0, help="seconds until the first piece begins")
+    parser.add_argument("--join", type=float, default=0.0001, help="seconds a frame takes to be joined")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    measure = {"pieces": measure_pieces, "workers": measure_workers, "estimate": estimate}[arguments.what]
+    result = measure(arguments)
+    print(json.dumps(result, indent=1))
+    if arguments.json:
+        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        arguments.json.write_text(json.dumps(known | {arguments.what: result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Pieces are kept only for their own encode, only when whole, and join to what one encode makes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times, vspipe_pixels
+from vs_rafrvsr.encode import encode
+from vs_rafrvsr.encode.join import join
+from vs_rafrvsr.encode.pieces import Piece, WorkFolder
+from vs_rafrvsr.encode.process import find_vspipe
+from vs_rafrvsr.encode.render import Job, read_clip
+from vs_rafrvsr.encode.source import video_delay
+from vs_rafrvsr.encode.timing import starts
+from vs_rafrvsr.errors import EncodeError
+
+CLIP = """
+clip = core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length=20, fpsnum=24000, fpsden=1001)
+clip = core.std.FrameEval(clip, lambda n, c=clip: core.std.BlankClip(c, color=[16 + 3 * n, 128, 128]))
+clip = clip.std.SetFrameProps(_SARNum=12, _SARDen=11, _Matrix=1, _Range=0, _ChromaLocation=0)
+"""
+STEADY = CLIP + "clip.set_output()"
+VARYING = CLIP + (
+    "slow, fast = clip[:10], clip[10:].std.AssumeFPS(fpsnum=30000, fpsden=1001)\n"
+    "core.std.Splice([slow, fast], mismatch=True).set_output()"
+)
+UPSCALED = """
+clip = core.std.BlankClip(width=32, height=24, format=vs.YUV420P8, length=3)
+core.rafrvsr.Upscale(clip, chunk=2, warmup=1, leadin=1{}).set_output()
+"""
+
+
+def job(path: Path, options: tuple[str, ...] = FFV1, **arguments: str) -> Job:
+    return Job(script=path, arguments=arguments, ffmpeg_options=options)
+
+
+def open_folder(out: Path, given: Job, workers: int = 1) -> WorkFolder:
+    return WorkFolder.open(out, given, read_clip(given), workers)
+
+
+def make_all(folder: WorkFolder) -> list[Piece]:
+    for frames in folder.plan:
+        folder.make(frames, lambda _: None)
+    pieces = [folder.finished(frames) for frames in folder.plan]
+    return [piece for piece in pieces if piece is not None]
+
+
+def join_all(folder: WorkFolder, out: Path, source: Path | None = None, delay: Fraction = Fraction(0)) -> None:
+    pieces = make_all(folder)
+    assert len(pieces) == len(folder.plan) > 1
+    join(
+        [piece.path for piece in pieces],
+        out,
+        times=starts([d for piece in pieces for d in piece.durations], folder.clip.rate),
+        rate=folder.clip.rate,
+        source=source,
+        delay=delay,
+        ffmpeg_options=folder.job.ffmpeg_options,
+    )
+
+
+@pytest.mark.parametrize("body", [STEADY, VARYING], ids=["constant", "variable"])
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [
+        ("mkv", FFV1),
+        ("mkv", (*X264, "-bf", "3", "-preset", "fast", "-qp", "0", "-vf", "hflip")),
+        ("mp4", (*X264, "-bf", "3", "-preset", "fast", "-qp", "0")),
+        ("mkv", ("-c:v", "libx265", "-preset", "fast", "-x265-params", "lossless=1:log-level=none")),
+    ],
+)
+def test_joined_pieces_are_one_encode(body: str, suffix: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    path = script(tmp_path, body)
+    one, joined = tmp_path / f"one.{suffix}", tmp_path / f"joined.{suffix}"
+    encode(path, one, ffmpeg_options=options)
+    join_all(open_folder(joined, job(path, options)), joined)
+    assert pixels(joined) == pixels(one)
+    assert times(joined) == times(one)
+    kept = ("codec_name", "r_frame_rate", "sample_aspect_ratio", "color_range", "color_space", "chroma_location")
+    for name in kept:
+        assert streams(joined, "video")[0].get(name) == streams(one, "video")[0].get(name)
+    assert pixels(one) == vspipe_pixels(find_vspipe(), path) or "-vf" in options
+
+
+def test_sound_comes_once_and_in_step(tmp_path: Path) -> None:
+    pattern = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=24000/1001:duration=0.8")
+    sound, source = ("-f", "lavfi", "-i", "sine=duration=2"), tmp_path / "source.mkv"
+    ffmpeg(*pattern, *sound, "-vf", "setpts=PTS+0.5/TB", *X264, "-c:a", "flac", source)
+    path, one, joined = script(tmp_path, STEADY), tmp_path / "one.mkv", tmp_path / "joined.mkv"
+    encode(path, one, source=source, ffmpeg_options=FFV1)
+    join_all(open_folder(joined, job(path)), joined, source, video_delay(source))
+    assert [s["codec_name"] for s in streams(joined, "audio")] == ["flac"]
+    assert times(joined, "a") == times(one, "a")
+    assert times(joined) == times(one)
+
+
+def test_pieces_of_different_encoders_are_not_joined(tmp_path: Path) -> None:
+    path, out = script(tmp_path, STEADY), tmp_path / "out.mkv"
+    folder = open_folder(out, job(path, X264))
+    make_all(folder)
+    replace(folder, job=job(path, FFV1)).make(folder.plan[1], lambda _: None)
+    with pytest.raises(EncodeError, match="same ffmpeg"):
+        join_all_made(folder, out)
+
+
+def join_all_made(folder: WorkFolder, out: Path) -> None:
+    files, durations = [folder.file(frames) for frames in folder.plan], [1 / folder.clip.rate] * folder.clip.frames
+    times = starts(durations, folder.clip.rate)
+    join(files, out, times=times, rate=folder.clip.rate, source=None, delay=Fraction(0), ffmpeg_options=X264)
+
+
+def test_the_plan_of_an_interrupted_run_is_kept(tmp_path: Path) -> None:
+    given = job(script(tmp_path, STEADY))
+    first = open_folder(tmp_path / "out.mkv", given, workers=1)
+    first.make(first.plan[0], lambda _: None)
+    left = first.file(first.plan[1]).with_suffix(".1.part.mkv")
+    left.touch()
+    again = open_folder(tmp_path / "out.mkv", given, workers=5)
+    assert again.plan == first.plan
+    assert again.finished(again.plan[0]) is not None
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("harm", ["cut", "record cut", "gone"])
+def test_a_piece_that_is_not_whole_is_not_finished(harm: str, tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "out.mkv", job(script(tmp_path, STEADY)))
+    frames = folder.plan[0]
+    folder.make(frames, lambda _: None)
+    assert folder.finished(frames) is not None
+    harmed = folder.file(frames).with_suffix(".json" if "record" in harm else ".mkv")
+    if harm == "gone":
+        harmed.unlink()
+    else:
+        harmed.write_bytes(harmed.read_bytes()[:-100])
+    assert folder.finished(frames) is None
+    folder.make(frames, lambda _: None)
+    assert folder.finished(frames) is not None
+
+
+def other_script(given: Job) -> Job:
+    given.script.write_text(given.script.read_text() + "# edited\n")
+    return given
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (other_script, "its script differs"),
+        (lambda given: replace(given, arguments={"x": "1"}), "its arguments differs"),
+        (lambda given: replace(given, ffmpeg_options=X264), "its ffmpeg options differs"),
+    ],
+)
+def test_pieces_of_another_encode_are_not_mixed_in(change: Any, named: str, tmp_path: Path) -> None:  # noqa: ANN401
+    given, out = job(script(tmp_path, STEADY)), tmp_path / "out.mkv"
+    folder = open_folder(out, given)
+    folder.make(folder.plan[0], lambda _: None)
+    with pytest.raises(EncodeError, match=named):
+        open_folder(out, change(given))
+    assert folder.finished(folder.plan[0]) is not None
+
+
+def test_other_weights_are_another_encode(tmp_path: Path) -> None:
+    """The same path in the script, another file there."""
+    from vs_rafrvsr import weights
+    from vs_rafrvsr.models.registry import MODELS
+
+    header, tensors = weights.load(MODELS["rafrvsr"].path)
+    shutil.copy(MODELS["rafrvsr"].path, tmp_path / "w.safetensors")
+    given = job(script(tmp_path, UPSCALED.format(f", weights=r'{tmp_path / 'w.safetensors'}'")))
+    open_folder(tmp_path / "out.mkv", given)
+    weights.save(tmp_path / "w.safetensors", replace(header, degradation="another"), tensors)
+    with pytest.raises(EncodeError, match="its clip differs"):
+        open_folder(tmp_path / "out.mkv", given)
+
+
+def test_a_worker_with_another_clip_is_refused(tmp_path: Path) -> None:
+    """Tiles chosen from another card's memory, for example."""
+    path = script(tmp_path, UPSCALED.format(", tile=[int(tile), 32]").replace("width=32", "width=40"))
+    folder = open_folder(tmp_path / "out.mkv", job(path, tile="32"))
+    folder.make(folder.plan[0], lambda _: None)
+    with pytest.raises(EncodeError, match=r"_RafrvsrNumerics = .*whole frames, .*tiles of 32x32.*explicit arguments"):
+        replace(folder, job=job(path, tile="40")).make(folder.plan[1], lambda _: None)
+    assert folder.finished(folder.plan[1]) is None
+
+
+def test_a_piece_with_missing_frames_is_refused(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "out.mkv", job(script(tmp_path, STEADY), (*FFV1, "-frames:v", "1")))
+    with pytest.raises(EncodeError, match="wrote 1 of"):
+        folder.make(folder.plan[0], lambda _: None)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["manifest.json"]
+
+
+def test_a_manifest_that_is_damaged_is_not_trusted(tmp_path: Path) -> None:
+    given = job(script(tmp_path, STEADY))
+    folder = open_folder(tmp_path / "out.mkv", given)
+    manifest = folder.path / "manifest.json"
+    assert json.loads(manifest.read_text())["pieces"]
+    manifest.write_text("{")
+    with pytest.raises(EncodeError, match="its manifest differs"):
+        open_folder(tmp_path / "out.mkv", given)

@@ -1,0 +1,179 @@
+"""Pieces made by Ray's workers, on this machine or many. Nothing else imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.pieces import WorkFolder
+from vs_rafrvsr.encode.render import Job, Progress, read_clip
+from vs_rafrvsr.errors import EncodeError
+
+ATTEMPTS = 3
+OBJECT_STORE = 100 << 20  # bytes; frames go through files, and Ray would take a third of the memory
+
+type Reports = Mapping[str, Progress]
+"""What is being made: worker and frames, and how far it is."""
+
+
+@contextmanager
+def cluster(workers: int, gpus_per_worker: float | None, address: str | None) -> Iterator[Cluster]:
+    """Ray's workers, to the end of the block, which also ends what they are doing.
+
+    Args:
+        workers: pieces that are made at once.
+        gpus_per_worker: 0 to 1; None is 1 where there are GPUs, else 0.
+        address: of a running cluster, or "auto"; None starts Ray on this machine.
+
+    Raises:
+        EncodeError: Ray is not installed, does not start, or has no such GPUs.
+    """
+    if workers < 1:
+        raise EncodeError(f"--workers {workers} is out of range; use 1 or more")
+    try:
+        import ray
+    except ImportError:
+        message = "a split encode needs Ray, which is not installed: pip install 'vapoursynth-rafrvsr[ray]'"
+        raise EncodeError(message) from None
+    cpus = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
+    here: dict[str, Any] = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}
+    _check_answers(address)
+    try:
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EncodeError(f"Ray at {address or 'this machine'} cannot be used: {error}") from error
+    try:
+        yield Cluster(ray, workers, {"num_cpus": cpus, "num_gpus": _gpus(ray, gpus_per_worker)})
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = (address or "").rpartition(":")
+    if port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise EncodeError(
+                f"Ray at {address} cannot be used: {error}; `ray start --head` shows an address"
+            ) from error
+
+
+def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)
+    most = max(float(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
+    if wanted is None:
+        return min(1.0, most)
+    if not 0 <= wanted <= min(1.0, most):
+        raise EncodeError(
+            f"--gpus-per-worker {wanted:g} cannot be had; Ray's nodes have up to {most:g} GPUs each, and a worker uses "
+            "one or a part of one: use 0 to 1, or leave it out"
+        )
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A connection to Ray.
+
+    Args:
+        ray: the module.
+        workers: pieces that are made at once.
+        needs: what Ray reserves for each, as options of a task.
+    """
+
+    ray: Any
+    workers: int
+    needs: Mapping[str, float]
+
+    def read_clip(self, job: Job) -> Clip:
+        """What the script's clip is on a worker, whose device is that of the encode."""
+        ref = self._task(_read_clip).remote(job)
+        return self._result(ref, "reading the script")  # type: ignore[no-any-return]
+
+    def make(self, folder: WorkFolder, pieces: Sequence[range], report: Callable[[int, Reports], None]) -> None:
+        """Make pieces. A worker or node that is lost in mid-piece is replaced by Ray.
+
+        Args:
+            folder: where, seen by all workers.
+            pieces: frames of each.
+            report: called about twice a second with the frames of pieces finished, and what is being made.
+
+        Raises:
+            EncodeError: a piece failed three times; what is finished is kept.
+        """
+        board = self._board()
+        task, waiting, running, finished = self._task(_make), deque(pieces), dict[Any, range](), 0
+        while waiting or running:
+            while waiting and len(running) < self.workers:
+                frames = waiting.popleft()
+                running[task.remote(folder, frames, board)] = frames
+            for ref in self.ray.wait(list(running), timeout=0.5)[0]:
+                frames = running.pop(ref)
+                self._result(ref, f"frames {frames.start} to {frames.stop - 1}")
+                board.forget.remote(frames)
+                finished += len(frames)
+            report(finished, self.ray.get(board.read.remote()))
+
+    def _task(self, function: Callable[..., object]) -> Any:  # noqa: ANN401  (Ray's)
+        """SPREAD, or Ray would fill the first node before it uses the next."""
+        options = {"max_retries": ATTEMPTS - 1, "retry_exceptions": True, "scheduling_strategy": "SPREAD"}
+        return self.ray.remote(**options, **self.needs)(function)
+
+    def _result(self, ref: object, what: str) -> Any:  # noqa: ANN401  (the task's)
+        errors = self.ray.exceptions
+        try:
+            return self.ray.get(ref)
+        except errors.RayTaskError as error:
+            raise EncodeError(f"{what} failed {ATTEMPTS} times, last {error.cause}") from error
+        except errors.RayError as error:
+            raise EncodeError(f"{what} was lost {ATTEMPTS} times with its worker, last: {error}") from error
+
+    def _board(self) -> Any:  # noqa: ANN401  (Ray's)
+        """On this node: one that is lost must not take it along."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        here = NodeAffinitySchedulingStrategy(self.ray.get_runtime_context().get_node_id(), soft=False)
+        return self.ray.remote(num_cpus=0, scheduling_strategy=here)(_Board).remote()
+
+
+@dataclass(slots=True)
+class _Board:
+    """An actor to which workers say how far they are."""
+
+    reports: dict[range, tuple[str, Progress]] = field(default_factory=dict)
+
+    def tell(self, frames: range, worker: str, progress: Progress) -> None:
+        self.reports[frames] = (worker, progress)
+
+    def forget(self, frames: range) -> None:
+        self.reports.pop(frames, None)
+
+    def read(self) -> Reports:
+        return {f"{worker} {f.start}:{f.stop}": progress for f, (worker, progress) in self.reports.items()}
+
+
+def _read_clip(job: Job) -> Clip:
+    with _naming_the_node():
+        return read_clip(job)
+
+
+def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)
+    with _naming_the_node():
+        folder.make(frames, lambda progress: board.tell.remote(frames, platform.node(), progress))
+
+
+@contextmanager
+def _naming_the_node() -> Iterator[None]:
+    try:
+        yield
+    except EncodeError as error:
+        raise EncodeError(f"on {platform.node()}: {error}") from error

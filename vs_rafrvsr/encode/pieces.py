@@ -1,0 +1,176 @@
+"""The folder beside the output where a split encode keeps its pieces: what they are pieces of, and which are finished.
+
+OUT.pieces/manifest.json                 what is encoded, and how it is cut
+OUT.pieces/00000000-00000240.mkv, .json  frames 0 to 239; the JSON is written last and says that they are finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+
+from vs_rafrvsr import __version__
+from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.render import Job, Progress, partial, render
+from vs_rafrvsr.encode.split import chunk_of, plan
+from vs_rafrvsr.errors import EncodeError
+
+DEVICE = "_RafrvsrDevice"
+"""The frame property that names the device; not part of what pieces must agree on, see README."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A finished piece: its file, the seconds that each frame lasts, and the device that made it ("" if unknown)."""
+
+    path: Path
+    durations: list[Fraction]
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkFolder:
+    """A folder of pieces that are all of one encode.
+
+    Args:
+        path: the folder, which every worker sees under the same name.
+        suffix: of the pieces' files, the output's.
+        job, clip: what is encoded.
+        plan: the frames of each piece.
+    """
+
+    path: Path
+    suffix: str
+    job: Job
+    clip: Clip
+    plan: list[range]
+
+    @classmethod
+    def open(cls, out: Path, job: Job, clip: Clip, workers: int) -> WorkFolder:
+        """The folder of an output: a new one, or the one that an interrupted run has left, with its plan.
+
+        Raises:
+            EncodeError: it cannot be written, or holds pieces of another encode.
+        """
+        path = out.with_name(f"{out.name}.pieces")
+        manifest = path / "manifest.json"
+        identity = _identity(job, clip)
+        try:
+            path.mkdir(exist_ok=True)
+            if manifest.exists():
+                cut = _check_manifest(_read(manifest), identity, path)
+            else:
+                cut = plan(clip.frames, chunk_of(clip.props), workers)
+                _write(manifest, identity | {"pieces": [[p.start, p.stop] for p in cut]})
+            for left in path.glob(f"*.part{out.suffix}"):
+                left.unlink()
+        except OSError as error:
+            raise EncodeError(f"output {out} cannot be written: {path}: {error.strerror}") from error
+        return cls(path, out.suffix, job, clip, cut)
+
+    def file(self, frames: range) -> Path:
+        """Where the piece of these frames is."""
+        return self.path / f"{frames.start:08}-{frames.stop:08}{self.suffix}"
+
+    def finished(self, frames: range) -> Piece | None:
+        """The piece of these frames; None unless it is there and whole."""
+        path = self.file(frames)
+        record = _read(path.with_suffix(".json"))
+        if record is None or not path.exists() or path.stat().st_size != record["size"]:
+            return None
+        return Piece(path, [Fraction(text) for text in record["durations"]], record["device"])
+
+    def make(self, frames: range, progress: Callable[[Progress], None]) -> None:
+        """Make the piece of these frames.
+
+        Raises:
+            EncodeError: vspipe or ffmpeg failed, frames are missing, or the script is another clip here.
+        """
+        path = self.file(frames)
+        with partial(path) as unfinished:
+            done = render(self.job, unfinished, frames=frames, progress=progress)
+            _check_alike(_plain(self.clip), _plain(done.clip))
+            found = _count_frames(unfinished)
+            if found != len(frames):
+                raise EncodeError(
+                    f"the file holds {found} of {len(frames)} frames; is one of ffmpeg's options a limit?"
+                )
+        device = str(done.clip.props.get(DEVICE, ""))
+        durations = [str(duration) for duration in done.durations]
+        _write(path.with_suffix(".json"), {"size": path.stat().st_size, "device": device, "durations": durations})
+
+    def remove(self) -> None:
+        """The output is whole."""
+        shutil.rmtree(self.path)
+
+
+def _identity(job: Job, clip: Clip) -> dict[str, Any]:
+    """All that decides a piece's frames; the clip's properties hold weights, precision and tiles of Upscale."""
+    return {
+        "version": __version__,
+        "script": hashlib.sha256(job.script.read_bytes()).hexdigest(),
+        "arguments": dict(job.arguments),
+        "ffmpeg options": list(job.ffmpeg_options),
+        "clip": _plain(clip),
+    }
+
+
+def _plain(clip: Clip) -> dict[str, Any]:
+    """The clip as JSON has it, without the device's name."""
+    props = {name: value for name, value in clip.props.items() if name != DEVICE}
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(clip) | {"rate": str(clip.rate), "props": props}))
+    return plain
+
+
+def _check_manifest(found: dict[str, Any] | None, identity: dict[str, Any], path: Path) -> list[range]:
+    """The plan of a manifest that is of the same encode."""
+    others = ["manifest"] if found is None else [name for name, value in identity.items() if found.get(name) != value]
+    if found is None or others:
+        raise EncodeError(
+            f"{path} holds pieces of another encode: its {', '.join(others)} differs. Delete the folder to begin anew, "
+            "or go on with the script, arguments and options of that run"
+        )
+    return [range(start, stop) for start, stop in found["pieces"]]
+
+
+def _check_alike(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    expected, found = ({**clip.pop("props"), **clip} for clip in (expected, found))
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise EncodeError(
+                f"here the script's clip has {name} = {found.get(name)}, elsewhere {expected.get(name)}, so that the "
+                "pieces would not fit together; use the same files and versions everywhere, and like devices or "
+                "explicit arguments of Upscale (device, precision, tile)"
+            )
+
+
+def _count_frames(path: Path) -> int:
+    try:
+        with av.open(str(path)) as container:
+            return sum(packet.size > 0 for packet in container.demux(video=0))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise EncodeError(f"the file that ffmpeg wrote cannot be read: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None where there is no whole one."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    """A JSON file that is either whole or not there."""
+    with partial(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=1))

@@ -1,0 +1,149 @@
+"""The picture of a script, or a range of it, as a file that runs at a constant rate: what all encodes are made of."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.options import video_options
+from vs_rafrvsr.encode.process import describe, find_ffmpeg, find_vspipe, transcode
+from vs_rafrvsr.encode.timing import read_durations
+from vs_rafrvsr.errors import EncodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an encode is: frames written, frames in all, frames per second since the script was ready."""
+
+    frames: int
+    total: int
+    fps: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What to encode.
+
+    Args:
+        script: absolute path of the .vpy file.
+        arguments: what `vspipe --arg` would pass to it.
+        ffmpeg_options: output options, which win over ours.
+    """
+
+    script: Path
+    arguments: Mapping[str, str]
+    ffmpeg_options: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The clip, seconds that each written frame lasts, seconds of work since the script was ready."""
+
+    clip: Clip
+    durations: Sequence[Fraction]
+    seconds: float
+
+
+def read_clip(job: Job) -> Clip:
+    """What the script's output 0 is. It makes frame 0, whose properties are part of the answer.
+
+    Raises:
+        EncodeError: the script has no usable output.
+    """
+    with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
+        return describe(_vspipe_command(job, None, Path(folder) / "durations.txt"))
+
+
+def render(
+    job: Job,
+    out: Path,
+    *,
+    frames: range | None = None,
+    streams: Sequence[str] = (),
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> Rendered:
+    """Encode frames of the script (None: all); the file runs at the clip's rate from 0 on, whatever the durations say.
+
+    Args:
+        job: script, arguments, options.
+        out: absolute path of the file to write, replaced if it exists.
+        frames: a rising range.
+        streams: ffmpeg's options for what is copied from elsewhere.
+        progress: called as frames are written.
+
+    Raises:
+        EncodeError: the script has no usable output, vspipe or ffmpeg failed, frames are missing.
+    """
+
+    def on_frames(clip: Clip, done: int, seconds: float) -> None:
+        progress(Progress(done, clip.frames if frames is None else len(frames), done / seconds))
+
+    with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
+        notes = Path(folder) / "durations.txt"
+        clip, written, seconds = transcode(
+            _vspipe_command(job, frames, notes), lambda c: _ffmpeg_command(c, out, streams, job), on_frames
+        )
+        durations = read_durations(notes)
+    if written != len(durations):
+        raise EncodeError(f"ffmpeg wrote {written} of vspipe's {len(durations)} frames; is one of its options a limit?")
+    return Rendered(clip, durations, seconds)
+
+
+@contextmanager
+def partial(out: Path) -> Iterator[Path]:
+    """A name beside out that becomes out when the block succeeds, and disappears when it does not."""
+    path = out.with_name(f"{out.stem}.{os.getpid()}.part{out.suffix}")
+    try:
+        path.touch()
+    except OSError as error:
+        raise EncodeError(f"output {out} cannot be written: {error.strerror}") from error
+    try:
+        yield path
+        path.replace(out)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -> None:
+    """Refuse files that can be refused before any work is done.
+
+    Raises:
+        EncodeError: an input does not exist, or the output is one of them, or exists and may not be replaced.
+    """
+    for role, path in (("script", script), ("source", source)):
+        if path is not None and not path.is_file():
+            raise EncodeError(f"{role} {path} does not exist")
+        if path is not None and out.exists() and out.samefile(path):
+            raise EncodeError(f"output {out} is the {role} itself; choose another name")
+    if out.exists() and not overwrite:
+        raise EncodeError(f"output {out} exists; choose another name, or replace it with --overwrite")
+
+
+def quiet_ffmpeg() -> list[str]:
+    """The start of every ffmpeg command."""
+    return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-progress", "pipe:1", "-y"]
+
+
+def _vspipe_command(job: Job, frames: range | None, durations: Path) -> list[str]:
+    # No container: YUV4MPEG2 lacks some formats, and in Matroska timecodes follow the declared rate, not the frames.
+    command = [find_vspipe()]
+    command += ["--arg", f"rafrvsr_script={job.script.resolve()}"]
+    command += ["--arg", f"rafrvsr_arguments={json.dumps(dict(job.arguments))}"]
+    command += ["--arg", f"rafrvsr_durations={durations}"]
+    if frames is not None:
+        command += ["--start", str(frames.start), "--end", str(frames.stop - 1)]
+    return [*command, str(Path(__file__).with_name("piped.py")), "-"]
+
+
+def _ffmpeg_command(clip: Clip, out: Path, streams: Sequence[str], job: Job) -> list[str]:
+    pixels = ["-f", "rawvideo", "-pixel_format", clip.pixel_format, "-video_size", f"{clip.width}x{clip.height}"]
+    rate = ["-framerate", f"{clip.rate.numerator}/{clip.rate.denominator}"]
+    options = [*streams, "-fps_mode", "passthrough", *video_options(clip, job.ffmpeg_options)]
+    return [*quiet_ffmpeg(), *pixels, *rate, "-i", "pipe:0", *options, str(out)]
