@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""The result page: `scripts/report.py [--truth DIR] [--curves FILE...] [MODEL...]` writes build/report/index.html.
+"""The result page: `scripts/report.py [--truth DIR] [--curves DIR] [MODEL...]` writes build/report/index.html.
 
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
 MODEL (by default FRVSR and RAFRVSR) and truth: videos, stills under a slider, crops. Tables come from the JSON files
-in samples/ that evaluate.py, noise.py and compare_flow.py wrote, curves from the curves.csv files of training runs.
+in samples/ that evaluate.py, noise.py and compare_flow.py wrote, curves from every curves.csv below --curves.
 The page needs no server and loads nothing from elsewhere.
 """
 
@@ -24,7 +24,6 @@ import jinja2
 import numpy as np
 import torch
 
-from vs_rafrvsr import weights
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics import figures
@@ -46,9 +45,7 @@ RATE = 24
 class Way(NamedTuple):
     """One way of showing a clip."""
 
-    key: str
-    """Of its files."""
-    label: str
+    name: str
     psnr: float | None
     """PSNR-Y, mean over frames, in dB."""
     frames: Frames
@@ -68,7 +65,7 @@ def main() -> None:
         clips=clips,
         crop=CROP,
         tables=list(figures.tables(args.samples)),
-        charts=list(figures.charts(args.curves)),
+        charts=list(figures.charts(sorted(args.curves.rglob("curves.csv")) if args.curves else [])),
         chart=figures.SIZE,
     )
     (args.out / "index.html").write_text(page)
@@ -85,7 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--truth", type=Path, help="a folder of frames per clip")
     parser.add_argument("--frames", type=int, help="only so many of each clip, for a rehearsal")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where the figures' JSON files are")
-    parser.add_argument("--curves", type=Path, nargs="*", default=[], help="curves.csv files, named by their folders")
+    parser.add_argument("--curves", type=Path, metavar="DIR", help="a folder with training runs anywhere below")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "report", metavar="DIR")
     parser.add_argument("--device", default="auto")
     return parser.parse_intermixed_args()
@@ -112,7 +109,7 @@ def show(out: Path, name: str, ways: Iterable[Way]) -> dict[str, Any]:
     still = len(truth.frames) * 2 // 3
     corners = list(detailed(truth.frames[still]))
     for way in (*others, truth):
-        stem = f"{name}-{way.key}"
+        stem = f"{name}-{way.name}"
         write_video(out / f"{stem}.mp4", way.frames)
         write_picture(out / f"{stem}.png", way.frames[still])
         scale = height // way.frames.shape[1]
@@ -121,26 +118,19 @@ def show(out: Path, name: str, ways: Iterable[Way]) -> dict[str, Any]:
                 slice(at // scale, (at + side) // scale) for at, side in zip((top, left), CROP, strict=True)
             )
             write_picture(out / f"{stem}-{index}.png", way.frames[still, rows, columns])
-    labels = [{"key": way.key, "label": way.label, "psnr": way.psnr} for way in (*others, truth)]
-    return {"name": name, "size": (width, height), "ways": labels, "crops": len(corners)}
+    shown = [{"name": way.name, "psnr": way.psnr} for way in (*others, truth)]
+    return {"name": name, "size": (width, height), "ways": shown, "crops": len(corners)}
 
 
 def upscaled(name: str, truth: Frames, models: list[str], device: str) -> Iterator[Way]:
     """Every way of showing a clip, from the worst to the truth."""
     lr = packed(degrade(torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2))), "bi").numpy())
-    yield Way("low-res", "low-res", None, lr)
+    yield Way("low-res", None, lr)
     for model in (BICUBIC, *models):
         clip = upscaler(model, PROTOCOLS["bi"], device)(to_clip(lr))
         frames = np.stack(list(play(clip, f"{name} {model}")))
-        yield Way(Path(model).stem, label(model), float(psnr_y(truth, frames).mean()), frames)
-    yield Way("truth", "truth", None, truth)
-
-
-def label(model: str) -> str:
-    """The architecture as its paper writes it; bicubic as it is."""
-    if model == BICUBIC:
-        return model
-    return weights.read_header(MODELS[model].path if model in MODELS else Path(model)).architecture.upper()
+        yield Way(Path(model).stem, float(psnr_y(truth, frames).mean()), frames)
+    yield Way("truth", None, truth)
 
 
 def detailed(frame: Frames) -> Iterator[tuple[int, int]]:

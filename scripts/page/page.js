@@ -14,7 +14,7 @@ function run(clip, playing) {
 
 for (const clip of clips) {
   const compare = clip.querySelector(".compare");
-  const [leader, ...rest] = clip.querySelectorAll("video");
+  const videos = [...clip.querySelectorAll("video")];
   compare.querySelector("input").addEventListener("input", (event) => {
     compare.style.setProperty("--at", `${event.target.value}%`);
   });
@@ -24,12 +24,12 @@ for (const clip of clips) {
     choice.addEventListener("change", show);
     show(); // a browser may remember a choice over a reload
   }
-  clip.querySelector(".play").addEventListener("click", () => run(clip, leader.paused));
-  leader.addEventListener("timeupdate", () => {
-    for (const video of rest) {
-      if (Math.abs(video.currentTime - leader.currentTime) > 0.08) video.currentTime = leader.currentTime;
-    }
-  });
+  clip.querySelector(".play").addEventListener("click", (event) => run(clip, event.target.textContent === "Play"));
+  for (const video of videos) {
+    video.addEventListener("ended", () => { // the last to end lets all begin anew, together
+      if (videos.every((other) => other.ended)) run(clip, true);
+    });
+  }
 }
 
 for (const button of document.querySelectorAll("[data-clip]")) {

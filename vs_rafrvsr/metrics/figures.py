@@ -62,7 +62,7 @@ def tables(folder: Path) -> Iterator[Table]:
         for name, part in result.get("tables", {}).items():
             rows = [((how, model), found) for how, row in part["rows"].items() for model, found in row.items()]
             yield table(f"{title}, {name.upper()} input: {part['protocol']['source']}", ["LR clip", "model"], rows)
-        if "runs" in result:
+        if {"runs", "clips"} <= result.keys():
             rows = [
                 (("", name, f"x{run['scale']:g}", updates if updates != "0" else ""), row)
                 for name, run in result["runs"].items()
