@@ -4,6 +4,9 @@
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
 its last checkpoint stands with `--resume`, and then equals one that never stopped.
 
+On N GPUs of one host: `torchrun --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of all together,
+so a run computes the same on any number of them, and may be resumed on another.
+
 Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
 and writes DIR/pictures/STEP.png, output beside truth.
 """
@@ -24,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.loop import Trainer, make_net
 from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
+from vs_rafrvsr.training.team import Team
 
 
 def main() -> None:
@@ -32,14 +36,14 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     plan = recipe.load(args.recipe, args.overrides)
-    device = torch.device(args.device)
+    team, device = Team.join(torch.device(args.device))
     shape = Shape(args.limit, args.area)
     material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)
     flow_net = make_net(plan, device)
-    prepared = prepare(material, plan, flow_net, device, args.cache, shape)
+    prepared = prepare(material, plan, flow_net, device, args.cache if team.leads else None, shape)
     if args.show:
         prepared = replace(prepared, shown=shown_clips(args.show, plan, flow_net, device))
-    trainer = Trainer(plan, prepared, device, args.out)
+    trainer = Trainer(plan, prepared, device, args.out, team)
     if args.resume:
         trainer.resume()
     print(f"{plan.name}: {trainer.describe()}, {time.monotonic() - started:.0f} s to prepare", flush=True)
@@ -49,18 +53,20 @@ def main() -> None:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        disable=not sys.stderr.isatty(),
+        disable=not (sys.stderr.isatty() and team.leads),
     )
     with bar:
         task = bar.add_task(plan.name, total=plan.steps, completed=trainer.step)
         for row in trainer.run():
             bar.update(task, completed=trainer.step, description=f"{plan.name} {row['steps_per_second']:.1f}/s")
-            if "real_settled" in row or bar.disable:
+            if team.leads and ("real_settled" in row or bar.disable):
                 bar.console.print(report(row), highlight=False, soft_wrap=True)
-            if stopping.due():
+            if team.any(stopping.due(), device):
                 trainer.save()
                 break
-    export.write(args.out / f"{plan.name}.safetensors", trainer)
+    if team.leads:
+        export.write(args.out / f"{plan.name}.safetensors", trainer)
+    team.leave()
 
 
 def arguments() -> argparse.Namespace:

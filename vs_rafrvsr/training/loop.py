@@ -23,6 +23,7 @@ from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, differences
+from vs_rafrvsr.training.team import Team
 from vs_rafrvsr.training.validate import SETTLED, Score, validate
 from vs_rafrvsr.training.variants import Motion, Net, TrainedFRVSR, VariantNet, initialise
 
@@ -113,10 +114,22 @@ class Unroll:
 
 
 class Trainer:
-    """One run of a recipe over prepared clips; its whole state goes into a checkpoint and back."""
+    """One run of a recipe over prepared clips; its whole state goes into a checkpoint and back.
 
-    def __init__(self, recipe: Recipe, prepared: Prepared, device: torch.device, out: Path) -> None:
-        self.recipe, self.prepared, self.device, self.out = recipe, prepared, device, out
+    Raises:
+        ValueError: the recipe's batch cannot be shared evenly by the team.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        prepared: Prepared,
+        device: torch.device,
+        out: Path,
+        team: Team = Team(),  # noqa: B008
+    ) -> None:
+        self.recipe, self.prepared, self.device, self.out, self.team = recipe, prepared, device, out, team
+        self.share = team.share(recipe.batch)
         self.net = make_net(recipe, device)
         joint = recipe.flow.joint_updates if recipe.flow.joint else None
         self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled)
@@ -134,7 +147,8 @@ class Trainer:
         self.step = 0
         self.summed_from = 0
         self.seconds = 0.0
-        self.plan = torch.zeros(recipe.batch, len(PLAN), dtype=torch.int64, device=device)
+        rows = self.share.stop - self.share.start
+        self.plan = torch.zeros(rows, len(PLAN), dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
         self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
         self.history: list[dict[str, float]] = []
@@ -187,6 +201,7 @@ class Trainer:
             losses.Clip(frames, batch.hr, batch.lr, flow, batch.flow), self.terms, self.weights, self.by_frame
         )
         self.optimiser.backward(parts["loss"])
+        self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)
         for name, value in parts.items():
             self.sums[name] += value.detach()
@@ -206,7 +221,7 @@ class Trainer:
             for _ in range(3):
                 self._body()
         torch.cuda.current_stream().wait_stream(stream)
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # NCCL's own thread asks CUDA meanwhile
             self._body()
         torch.backends.cudnn.benchmark = False
         self.optimiser.load(held)
@@ -220,7 +235,7 @@ class Trainer:
 
     def _fill_plan(self, rng: np.random.Generator) -> None:
         blank = self.recipe.model.previous_dropout
-        self.plan.copy_(torch.from_numpy(self.pool.draw(rng, self.recipe.batch, blank)))
+        self.plan.copy_(torch.from_numpy(self.pool.draw(rng, self.recipe.batch, blank)[self.share]))
 
     def schedule(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine down to final_rate of it."""
@@ -256,6 +271,8 @@ class Trainer:
                 "seconds": self.seconds,
                 "steps_per_second": steps / (self.seconds - seconds),
             }
+            for value in self.sums.values():
+                self.team.mean(value)
             row |= {name: float(value) / (self.step - self.summed_from) for name, value in self.sums.items()}
             row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
             self._zero_sums()
@@ -271,7 +288,8 @@ class Trainer:
                     f"{kind}_{name}": value for kind, score in self.scores().items() for name, value in score.items()
                 }
             self.history.append(row)
-            self._append(row)
+            if self.team.leads:
+                self._append(row)
             if last or self.step % recipe.checkpoint_every < steps:
                 self.save()
             yield row
@@ -283,7 +301,7 @@ class Trainer:
             found: dict[str, Score] = {
                 kind: validate(lambda lr, flow: unroll(lr, flow)[0], clips) for kind, clips in self._judges().items()
             }
-            if self.prepared.shown:
+            if self.prepared.shown and self.team.leads:
                 self._picture(unroll, self.prepared.shown[0])
         return {kind: score._asdict() for kind, score in found.items()}
 
@@ -312,7 +330,9 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Write the checkpoint: weights, moments, average, step and the generator's state."""
+        """Write the checkpoint: weights, moments, average, step and the generator's state; the team's leader does."""
+        if not self.team.leads:
+            return
         record = {
             "recipe": dataclasses.asdict(self.recipe),
             "step": self.step,

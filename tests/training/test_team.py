@@ -1,0 +1,68 @@
+"""Several processes that train together compute what one does: the real script under torchrun, gloo on the CPU."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.training.fabricated import clip
+from vs_rafrvsr.training.team import Team
+
+TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+RECIPE = """
+steps = 8
+batch = 4
+frames = 3
+crop = 8
+warm_up = 2
+report_every = 2
+checkpoint_every = 4
+validate_every = 8
+model = { channels = 4, blocks = 1 }
+flow = { updates = 1 }
+"""
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("vimeo")
+    names = [f"0000{group}/0001" for group in range(1, 4)]
+    for seed, name in enumerate(names):
+        folder = root / "sequences" / name
+        folder.mkdir(parents=True)
+        for t, frame in enumerate(clip(name, 7, 64, 96, seed=seed).hr, 1):
+            cv2.imwrite(str(folder / f"im{t}.png"), frame.permute(1, 2, 0).numpy())
+    (root / "sep_trainlist.txt").write_text("\n".join(names))
+    (root / "recipe.toml").write_text(RECIPE)
+    return root
+
+
+def train(material: Path, out: Path, processes: int, *options: str) -> list[float]:
+    """The losses of a run, as its curves tell them."""
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    plan = [str(TRAIN), str(material / "recipe.toml"), "--vimeo", str(material), "--out", str(out), "--device", "cpu"]
+    run = subprocess.run([*torchrun, *plan, *options], capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stderr
+    return [float(row["loss"]) for row in csv.DictReader((out / "curves.csv").open())]
+
+
+def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(material: Path, tmp_path: Path) -> None:
+    alone = train(material, tmp_path / "alone", 1)
+    together = train(material, tmp_path / "together", 2)
+    assert len(alone) == 4
+    assert together == pytest.approx(alone, rel=1e-4)
+    train(material, tmp_path / "parts", 2, "--minutes", "0")  # stops after its first report
+    parts = train(material, tmp_path / "parts", 1, "--resume")
+    assert parts == pytest.approx(alone, rel=1e-4)
+    assert (tmp_path / "parts" / "recipe.safetensors").is_file()
+
+
+def test_every_row_of_a_batch_is_somebodys() -> None:
+    assert [Team(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
+    with pytest.raises(ValueError, match="a batch of 6 cannot be shared evenly by 4 processes"):
+        Team(0, 4).share(6)

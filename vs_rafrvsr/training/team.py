@@ -1,0 +1,67 @@
+"""Processes that train together, one per GPU: each takes its share of every batch, and their gradients are averaged.
+
+Every process draws the whole batch's plan from the same generator and takes other rows of it, so a run of N processes
+computes what one process would, to rounding, and may be resumed by another number of them. `torchrun` starts them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process among those that train together; by default it is alone."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def join(cls, device: torch.device) -> tuple[Team, torch.device]:
+        """The team that torchrun's environment names, and this process's own device; alone without torchrun."""
+        size = int(os.environ.get("WORLD_SIZE", 1))
+        if size == 1:
+            return cls(), device
+        if device.type == "cuda":
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        return cls(dist.get_rank(), size), device
+
+    def leave(self) -> None:
+        """Part from the others."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """The rows of a batch that are this process's.
+
+        Raises:
+            ValueError: the batch cannot be divided evenly.
+        """
+        if batch % self.size:
+            raise ValueError(f"a batch of {batch} cannot be shared evenly by {self.size} processes")
+        rows = batch // self.size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
+
+    def mean(self, tensor: Tensor) -> None:
+        """Replace the tensor by its mean over the team; can be captured in a CUDA graph."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+            tensor /= self.size
+
+    def any(self, mine: bool, device: torch.device) -> bool:
+        """Whether it is true of anyone, so that all do the same."""
+        flag = torch.tensor(float(mine), device=device)
+        self.mean(flag)
+        return bool(flag > 0)
