@@ -6,6 +6,7 @@ python -m tests.test_golden    writes the files anew: only when a model's weight
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,7 @@ def golden(model: str) -> Path:
 
 def output(model: str) -> NDArray[np.uint8]:
     """Frame 5 of a window of the sample clip's second shot, which has no text and so no font, x4: (96, 192, 3)."""
-    import pictures
-
-    core = vs.core
+    core, pictures = vs.core, import_module("pictures")
     blank = core.std.BlankClip(width=WIDTH, height=HEIGHT, format=vs.RGB24, length=FRAMES, keep=True)
 
     def draw(n: int, f: vs.VideoFrame) -> vs.VideoFrame:

@@ -15,7 +15,7 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.options import video_options
 from vs_rafrvsr.encode.process import find_ffmpeg, find_vspipe, run_ffmpeg, transcode
 from vs_rafrvsr.encode.source import source_options, video_delay
-from vs_rafrvsr.encode.timing import is_constant, read_timecodes, retime
+from vs_rafrvsr.encode.timing import display_aspect, is_constant, read_timecodes, retime
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "encode"]
@@ -155,7 +155,9 @@ def _retime(path: Path, times: Sequence[Fraction], rate: Fraction) -> None:
         retime(path, video, times, rate)
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
         everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy"]
-        run_ffmpeg([*_quiet_ffmpeg(), *inputs, *everything, str(whole)])
+        aspect = display_aspect(path)  # which retime loses where the coded pictures do not say it
+        shape = [] if aspect is None else ["-aspect:v", f"{aspect.numerator}:{aspect.denominator}"]
+        run_ffmpeg([*_quiet_ffmpeg(), *inputs, *everything, *shape, str(whole)])
         whole.replace(path)
     finally:
         video.unlink(missing_ok=True)

@@ -28,6 +28,13 @@ def is_constant(times: Sequence[Fraction], rate: Fraction) -> bool:
     return all(abs(time - index / rate) <= TOLERANCE for index, time in enumerate(times))
 
 
+def display_aspect(path: Path) -> Fraction | None:
+    """Width to height of a file's picture as displayed; None where its pixels have no known shape."""
+    with av.open(str(path)) as source:
+        video = source.streams.video[0]
+        return video.sample_aspect_ratio * Fraction(video.width, video.height) if video.sample_aspect_ratio else None
+
+
 def retime(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
     """Copy a file's video, which runs at a constant rate, its frame n moved to times[n] seconds.
 
