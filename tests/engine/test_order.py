@@ -6,6 +6,8 @@ shows; the real weights go through the same property in tests/plugin/test_order.
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,6 +34,9 @@ from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.pixels.formats import FORMATS
 from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
+
+EXAMPLES = int(os.environ.get("RAFRVSR_EXAMPLES", "60"))
+"""Of the property below: more for a long run by hand."""
 
 SIZE = (4, 4)
 RGBS = FORMATS["RGBS"]
@@ -95,8 +100,19 @@ def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: i
     )
 
 
+REQUESTS = itertools.count()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def count_requests() -> Iterator[None]:
+    """Says with `pytest -s` how many frames were asked for."""
+    yield
+    print(f"\n{next(REQUESTS)} frame requests")
+
+
 def fetch(core: Engine, n: int, cuts: frozenset[int], broken: frozenset[int] = frozenset()) -> Tensor | None:
     """Output n as the filter asks for it; None where a source frame that it needs fails."""
+    next(REQUESTS)
     ticket = core.open(n)
     try:
         while not isinstance(found := core.look(ticket), Output):
@@ -142,7 +158,7 @@ def cases(draw: st.DrawFn) -> tuple[int, frozenset[int], int, int, int, list[lis
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_every_order_and_every_interleaving_of_readers_gives_the_linear_result(
     case: tuple[int, frozenset[int], int, int, int, list[list[int]]],
 ) -> None:

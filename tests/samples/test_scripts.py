@@ -31,6 +31,18 @@ def test_plain_upscale(tmp_path: Path) -> None:
     assert len(streams(out, "audio")) == 1
 
 
+def test_a_variable_rate_and_oblong_pixels_and_sound_come_through(tmp_path: Path) -> None:
+    source = tmp_path / "film.mkv"
+    slowed = "setpts='if(lt(N,3),N/25,0.12+(N-3)/10)/TB',setsar=16/11"
+    timing = ("-fps_mode", "passthrough", "-enc_time_base", "1/1000")
+    ffmpeg(*PATTERN, "-f", "lavfi", "-i", "sine=duration=0.4", "-vf", slowed, *timing, *FFV1, "-c:a", "flac", source)
+    out = run("upscale.vpy", source, tmp_path / "out.mkv")
+    video = streams(out, "video")[0]
+    assert (video["width"], video["height"], video["sample_aspect_ratio"]) == (384, 256, "16:11")
+    assert times(out) == pytest.approx(times(source), abs=0.0011)
+    assert times(out, "a") == times(source, "a")
+
+
 def test_bicubic(tmp_path: Path) -> None:
     ffmpeg(*PATTERN, *FFV1, tmp_path / "film.mkv")
     video = streams(run("bicubic.vpy", tmp_path / "film.mkv", tmp_path / "out.mkv"), "video")[0]
