@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.error
@@ -32,7 +33,8 @@ def display_aspect(path: Path) -> Fraction | None:
     """Width to height of a file's picture as displayed; None where its pixels have no known shape."""
     with av.open(str(path)) as source:
         video = source.streams.video[0]
-        return video.sample_aspect_ratio * Fraction(video.width, video.height) if video.sample_aspect_ratio else None
+        pixels = cast(Fraction | None, video.sample_aspect_ratio)
+        return pixels * Fraction(video.width, video.height) if pixels else None
 
 
 def retime(path: Path, out: Path, times: Sequence[Fraction], rate: Fraction) -> None:
