@@ -57,9 +57,9 @@ class Graph:
         try:
             self.run(*self._inputs)  # compiles kernels and loads libraries, which cannot be captured
             graph = torch.cuda.CUDAGraph()
-            # A stream of this device: torch's own for captures belongs to whichever device captured first.
+            # On the stream that replays: cuBLAS keeps a workspace of some 30 MB for every stream that it has ever seen.
             # thread_local: what other threads do with CUDA meanwhile, neighbouring filters too, is no error.
-            stream = torch.cuda.Stream()
+            stream = torch.cuda.current_stream()
             with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
                 self._results = self.run(*self._inputs)
             self._graph = graph
