@@ -37,7 +37,7 @@ def clip() -> vs.VideoNode:
 
 
 def frames(clip: vs.VideoNode, **arguments: object) -> list[vs.VideoFrame]:
-    return list(core.rafrvsr.Upscale(clip, device="cpu", leadin=2, **arguments).frames())
+    return list(core.rafrvsr.Upscale(clip, device="cpu", leadin=2, **arguments).frames(prefetch=1))
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, shortage: Shortage, method: str = "step") -> None:
