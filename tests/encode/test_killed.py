@@ -70,6 +70,18 @@ def test_an_encode_whose_program_is_killed_fails_and_says_which(
     assert left_over(tmp_path) == []
 
 
+def test_an_encode_that_is_killed_takes_its_programs_along(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, LONG)), str(tmp_path / "out.mkv")]
+    with subprocess.Popen([*command, "--", *FFV1], stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
+        programs: list[psutil.Process] = []
+        while {program.name() for program in programs} < {"vspipe", "ffmpeg"}:
+            assert process.poll() is None
+            time.sleep(0.1)
+            programs = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert psutil.wait_procs(programs, timeout=30)[1] == []
+
+
 def test_a_full_disk_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     """A file system of 256 KiB in a mount namespace of its own."""
     disk = tmp_path / "disk"
