@@ -5,8 +5,8 @@
 
 Times are medians of CUDA graph replays. The floor of a piece is the larger of its operations over the card's measured
 rate in a large fp16 matrix product, and of the bytes that it must read and write once over the measured copy bandwidth.
-`error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of convolution.CANDIDATES first and goes on with
-the best; the table `convolution.HOPPER` is filled in by hand from it. `--flow` leaves out all but encoding and flow.
+`error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of step.CANDIDATES first and goes on with
+the best; the table `step.HOPPER` is filled in by hand from it. `--flow` leaves out all but encoding and flow.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from benchmarking.network import Run, Subject, milliseconds, subject
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vs_rafrvsr.engine import flow as fast_flow
-from vs_rafrvsr.engine import flow_launches
-from vs_rafrvsr.engine.convolution import CANDIDATES, FastStep, Tile, chosen
-from vs_rafrvsr.engine.fast import Fast
-from vs_rafrvsr.engine.flow import FastFlow, batch_size
+from vs_rafrvsr.engine.cuda import flow as fast_flow
+from vs_rafrvsr.engine.cuda import flow_launches
+from vs_rafrvsr.engine.cuda.fast import Fast
+from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
+from vs_rafrvsr.engine.cuda.step import CANDIDATES, FastStep, Tile, chosen
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
@@ -175,8 +175,6 @@ def tune(s: Subject, bench: Bench) -> dict[str, Tile]:
     for piece in ("align", "head", "body", "tail"):
         found: dict[Tile, float] = {}
         for tile in CANDIDATES[piece if piece in CANDIDATES else "convolution"]:
-            if tile.march and piece == "head":
-                continue
             step = FastStep(s.half, {**best, piece: tile})
             try:
                 error = distance(step(lr, s.state, s.flow).hr - base, wanted)
@@ -213,8 +211,7 @@ def alone(s: Subject, step: FastStep, piece: str) -> Run:
 
 def describe(tile: Tile) -> str:
     """A candidate in a few letters."""
-    kind = "march " if tile.march else ""
-    return f"{kind}{tile.rows}x{tile.columns} warps {tile.warps} stages {tile.stages}"
+    return f"{tile.rows}x{tile.columns} warps {tile.warps} stages {tile.stages}"
 
 
 def pieces(s: Subject, bench: Bench, tiles: dict[str, Tile]) -> None:

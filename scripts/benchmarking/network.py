@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vs_rafrvsr.engine import convolution
-from vs_rafrvsr.engine.convolution import EXTRA, FastStep
-from vs_rafrvsr.engine.flow import FastFlow, batch_size
+from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
+from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep, obstacle
 from vs_rafrvsr.models import raft, registry
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import warp
@@ -129,7 +128,7 @@ def subject(name: str, device: torch.device, toy: bool = False) -> Subject:
 
 def per_frame(s: Subject, device: torch.device) -> dict[str, float]:
     """Milliseconds of the recurrent step, of encoding and of matching, on the kernels that the filter would choose."""
-    fast = convolution.obstacle(s.half, device, torch.float16) is None
+    fast = obstacle(s.half, device, torch.float16) is None
     runs = _own(s) if fast else _plain(s, s.half if device.type == "cuda" else s.plain)
     return {piece: milliseconds(device, run) / frames for piece, (run, frames) in runs.items()}
 

@@ -8,11 +8,11 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from tests.engine.test_convolution import DEVICE, INTERPRETED, distance
 from tests.engine.test_flow import moving_model
-from vs_rafrvsr.engine.convolution import obstacle
-from vs_rafrvsr.engine.fast import Fast, prepare
-from vs_rafrvsr.engine.graphs import Held
+from tests.engine.test_step import DEVICE, INTERPRETED, distance
+from vs_rafrvsr.engine.cuda.fast import Fast, prepare
+from vs_rafrvsr.engine.cuda.graphs import Held
+from vs_rafrvsr.engine.cuda.step import obstacle
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.raft import Features
 
@@ -23,7 +23,7 @@ SIZE = (17, 23)
 @pytest.fixture(autouse=INTERPRETED)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are always full, and the interpreter is slow."""
-    monkeypatch.setattr("vs_rafrvsr.engine.fast.batch_size", lambda *_: 2)
+    monkeypatch.setattr("vs_rafrvsr.engine.cuda.fast.batch_size", lambda *_: 2)
 
 
 def frames(count: int) -> Tensor:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 pytest.importorskip("triton")
 
-from tests.engine.test_convolution import DEVICE, INTERPRETED, distance
-from vs_rafrvsr.engine import flow_launches as launches
-from vs_rafrvsr.engine.flow import FastFlow, _enlarging, _pyramid, batch_size
+from tests.engine.test_step import DEVICE, INTERPRETED, distance
+from vs_rafrvsr.engine.cuda import flow_launches as launches
+from vs_rafrvsr.engine.cuda.flow import FastFlow, _enlarging, _pyramid, batch_size
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.raft import Features

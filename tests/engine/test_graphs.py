@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vs_rafrvsr.engine import graphs
-from vs_rafrvsr.engine.graphs import Batched, Graph, GraphStep, Held
+from vs_rafrvsr.engine.cuda import graphs
+from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
 
 
 def refuse() -> None:

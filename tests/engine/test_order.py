@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vs_rafrvsr.engine.chunk import SourceFrame
+from vs_rafrvsr.engine.cuda.fast import Fast
+from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.engine import Engine, Output
-from vs_rafrvsr.engine.fast import Fast
-from vs_rafrvsr.engine.graphs import Held
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models import registry

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.engine import tiles
-from vs_rafrvsr.engine.fast import Fast
-from vs_rafrvsr.engine.fast import prepare as accelerate
-from vs_rafrvsr.engine.graphs import Held
+from vs_rafrvsr.engine.cuda.fast import Fast
+from vs_rafrvsr.engine.cuda.fast import prepare as accelerate
+from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry

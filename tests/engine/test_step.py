@@ -10,7 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from vs_rafrvsr.engine.convolution import CANDIDATES, FastStep, Tile
+from vs_rafrvsr.engine.cuda.step import CANDIDATES, FastStep, Tile
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

@@ -37,8 +37,6 @@ class Tile:
     columns: int
     warps: int
     stages: int
-    march: bool = False
-    """Whether to use the kernel that goes down a strip of rows (convolutions of a residual block only)."""
 
 
 CANDIDATES = {
@@ -52,11 +50,6 @@ CANDIDATES = {
         Tile(16, 32, 16, 3),
         Tile(8, 16, 4, 2),
         Tile(8, 16, 4, 1),
-        Tile(9, 128, 8, 2, march=True),
-        Tile(17, 128, 8, 2, march=True),
-        Tile(34, 128, 8, 2, march=True),
-        Tile(18, 64, 4, 3, march=True),
-        Tile(34, 64, 4, 2, march=True),
     ),
     "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
     "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
@@ -106,8 +99,6 @@ class FastStep:
     def __init__(self, model: RAFRVSR, tiles: dict[str, Tile] | None = None) -> None:
         self.tiles = chosen(model.base.kernel.device) | (tiles or {})
         self.channels = model.channels
-        if self.tiles["body"].march and self.channels > 64:  # its weights would not fit into shared memory
-            self.tiles["body"] = MODEST["body"]
         self.head = _pack(_ordered(model.sr.head, self.channels), model.sr.head.bias, self.channels)
         blocks = cast(Iterable[ResidualBlock], model.sr.body)
         convolutions = [layer for block in blocks for layer in (block.a, block.b)]
@@ -180,8 +171,7 @@ class FastStep:
         outputs = out.shape[-1]
         depth = min(64, outputs)
         tile = self.tiles["body" if inputs == outputs else "head"]
-        kernel = _kernels().march if tile.march else _kernels().convolve
-        kernel[_programs(tile, height, width)](
+        _kernels().convolve[_programs(tile, height, width)](
             x,
             weight,
             bias,
@@ -227,9 +217,9 @@ class FastStep:
 
 
 def _kernels() -> Any:  # noqa: ANN401  (a module that needs Triton, loaded only where it is there)
-    from vs_rafrvsr.engine import kernels
+    from vs_rafrvsr.engine.cuda import step_kernels
 
-    return kernels
+    return step_kernels
 
 
 def _programs(tile: Tile, height: int, width: int) -> tuple[int]:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vs_rafrvsr.engine import flow_launches as launches
+from vs_rafrvsr.engine.cuda import flow_launches as launches
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.raft import Features

@@ -1,4 +1,4 @@
-"""Triton kernels of the recurrent step: device code alone; convolution.py packs and launches.
+"""Triton kernels of the recurrent step: device code alone; step.py packs and launches.
 
 Tensors are NHWC, so pixel (y, x) of a frame with C channels begins at (y * width + x) * C. In the step's kernels the
 batch is one, and a program makes `ROWS * COLUMNS` pixels, numbered by `_pixels`. Offsets are 32-bit: the step refuses
@@ -75,72 +75,6 @@ def convolve(
     if RELU:
         total = tl.maximum(total, 0.0)
     tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit(do_not_specialize=["height", "width"])
-def march(
-    x,
-    weight,
-    bias,
-    residual,
-    out,
-    height,
-    width,
-    CIN: tl.constexpr,
-    COUT: tl.constexpr,
-    K: tl.constexpr,
-    RELU: tl.constexpr,
-    ADD: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-):
-    """`convolve` for CIN = K, another way: a program goes down ROWS rows of a strip, and a row read serves 3 outputs.
-
-    `convolve` fetches every pixel 9 times and all weights once a tile from the L2 cache, whose bandwidth, not the
-    tensor cores, then bounds it. Here the weights stay in shared memory, and a pixel is fetched 3 times, once per
-    column of taps; the price is two rows of wasted products a program.
-    """
-    strips = tl.cdiv(width, COLUMNS)
-    top = (tl.program_id(0) // strips) * ROWS
-    px = (tl.program_id(0) % strips) * COLUMNS + tl.arange(0, COLUMNS)
-    k = tl.arange(0, K)
-    n = tl.arange(0, COUT)
-    tap = weight + k[:, None] * COUT + n[None, :]
-    w00 = tl.load(tap + 0 * CIN * COUT)
-    w01 = tl.load(tap + 1 * CIN * COUT)
-    w02 = tl.load(tap + 2 * CIN * COUT)
-    w10 = tl.load(tap + 3 * CIN * COUT)
-    w11 = tl.load(tap + 4 * CIN * COUT)
-    w12 = tl.load(tap + 5 * CIN * COUT)
-    w20 = tl.load(tap + 6 * CIN * COUT)
-    w21 = tl.load(tap + 7 * CIN * COUT)
-    w22 = tl.load(tap + 8 * CIN * COUT)
-    shift = tl.load(bias + n)[None, :].to(tl.float32)
-    above = tl.zeros((COLUMNS, COUT), tl.float32)
-    here = tl.zeros((COLUMNS, COUT), tl.float32)
-    for y in range(top - 1, top + ROWS + 1):
-        row = x + (y * width + px)[:, None] * CIN + k[None, :]
-        within = (y >= 0) & (y < height) & (px < width)
-        left = tl.load(row - CIN, mask=(within & (px >= 1))[:, None], other=0.0)
-        middle = tl.load(row, mask=within[:, None], other=0.0)
-        right = tl.load(row + CIN, mask=((y >= 0) & (y < height) & (px < width - 1))[:, None], other=0.0)
-        place = ((y - 1) * width + px)[:, None] * COUT + n[None, :]
-        inside = ((y > top) & (y - 1 < height) & (px < width))[:, None]
-        if ADD:  # early, so that the products hide its latency
-            added = tl.load(residual + place, mask=inside, other=0.0)
-        # Row y is the lowest tap of the output row above it, the middle one of its own, the highest of the next.
-        above = tl.dot(right, w22, tl.dot(middle, w21, tl.dot(left, w20, above)))
-        here = tl.dot(right, w12, tl.dot(middle, w11, tl.dot(left, w10, here)))
-        below = tl.dot(left, w00)
-        below = tl.dot(right, w02, tl.dot(middle, w01, below))
-        total = above + shift
-        if ADD:
-            total += added.to(tl.float32)
-        if RELU:
-            total = tl.maximum(total, 0.0)
-        tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
-        above = here
-        here = below
 
 
 @triton.jit(do_not_specialize=["height", "width"])

@@ -1,8 +1,8 @@
-"""Triton kernels of RAFT: device code alone; flow.py packs and launches.
+"""Triton kernels of RAFT: device code alone; flow.py packs and flow_launches.py launches.
 
 Tensors are NHWC, so pixel p of a tensor with C channels begins at p * C, through all images of the batch. Offsets are
-32-bit: RAFT's working size is bounded. Sizes are not specialised on, as in kernels.py; channels are constants. WIDTH is
-always the channels rounded up to a power of two.
+32-bit: RAFT's working size is bounded. Sizes are not specialised on, as in step_kernels.py; channels are constants.
+WIDTH is always the channels rounded up to a power of two.
 """
 
 import triton

@@ -8,10 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vs_rafrvsr.engine import convolution
-from vs_rafrvsr.engine.convolution import FastStep
-from vs_rafrvsr.engine.flow import FastFlow, batch_size
-from vs_rafrvsr.engine.graphs import Batched, Graph, GraphStep, Held
+from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
+from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
+from vs_rafrvsr.engine.cuda.step import FastStep, fits, obstacle
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.raft import Features
 from vs_rafrvsr.schedule import GROUP
@@ -68,9 +67,9 @@ def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tens
 def prepare(model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Fast | None:
     """The fast network where it can run; elsewhere None, and on a GPU one line in the log says why."""
     assert isinstance(model, torch.nn.Module)
-    reason = convolution.obstacle(model, device, dtype)
+    reason = obstacle(model, device, dtype)
     if reason is None and isinstance(model, RAFRVSR):
-        if convolution.fits(model.channels, size):
+        if fits(model.channels, size):
             return Fast(model, size)
         reason = "the frame is too large"
     if device.type == "cuda":

@@ -32,7 +32,7 @@ LOOK_UP = {"num_warps": 8, "num_stages": 2}
 
 
 def _kernels() -> Any:  # noqa: ANN401  (a module that needs Triton, loaded only where it is there)
-    from vs_rafrvsr.engine import flow_kernels
+    from vs_rafrvsr.engine.cuda import flow_kernels
 
     return flow_kernels
 
