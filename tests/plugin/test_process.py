@@ -4,6 +4,7 @@ with a limit, so that a hang fails.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,13 @@ for n in (0, 7, 3, 19, 1, 12):
     assert same(out.get_frame(n), wanted[n]), n
 """
 
+NUMBER_OF_THREADS = """
+import hashlib
+from tests.plugin.clips import core, moving, pixels, rgb_clip
+frames = core.rafrvsr.Upscale(rgb_clip(moving(6, 24, 32)), device="cpu").frames()
+print(hashlib.sha256(b"".join(plane.tobytes() for f in frames for plane in pixels(f))).hexdigest())
+"""
+
 MESA = """
 import ctypes, glob
 others = sorted(glob.glob("/usr/lib/*/libLLVM*.so*"))
@@ -131,7 +139,20 @@ core.rafrvsr.Upscale(rgb_clip(moving(2, 24, 32)), device="cpu").get_frame(1)
     ids=["two cores", "forked children", "a neighbour that flips torch's settings meanwhile", "Mesa's LLVM"],
 )
 def test_processes_of_all_kinds(code: str) -> None:
+    run(code)
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    """Ray's workers have one a core, other processes one for all."""
+    one, three = (run(FIND_TESTS + NUMBER_OF_THREADS, OMP_NUM_THREADS=number) for number in ("1", "3"))
+    assert one == three != ""
+
+
+def run(code: str, **environment: str) -> str:
+    """What it prints."""
+    command = [sys.executable, "-c", code, str(ROOT)]
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT)], capture_output=True, text=True, timeout=240, check=False
+        command, capture_output=True, text=True, timeout=240, check=False, env=os.environ | environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout

@@ -69,6 +69,8 @@ class Runtime:
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             stack.enter_context(_fixed_numerics())
+            if self.device.type == "cpu":
+                stack.enter_context(_several_threads())
             if self.stream is not None:
                 stack.enter_context(torch.cuda.device(self.device))
                 stack.enter_context(torch.cuda.stream(self.stream))
@@ -152,6 +154,20 @@ def _fixed_numerics() -> Iterator[None]:
             _settings_users -= 1
             if _settings_users == 0:
                 _set(_settings_before)
+
+
+@contextmanager
+def _several_threads() -> Iterator[None]:
+    """Two threads where this one may use only one: alone it would take other convolutions, with other last bits.
+
+    From two on, oneDNN computes the same with any number. Ray's workers, for example, have one thread a core.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(2, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _set(values: list[object]) -> None:
