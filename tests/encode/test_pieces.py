@@ -190,6 +190,17 @@ def test_a_worker_with_another_clip_is_refused(tmp_path: Path) -> None:
     assert folder.finished(folder.plan[1]) is None
 
 
+def test_a_piece_that_went_on_in_smaller_tiles_is_refused_and_a_whole_encode_is_not(tmp_path: Path) -> None:
+    """It would join, but not bit for bit."""
+    path = script(tmp_path, CLIP + "(clip[:15] + clip[15:].std.SetFrameProps(_RafrvsrTileFallback=1)).set_output()")
+    folder = open_folder(tmp_path / "out.mkv", job(path), workers=2)
+    folder.make(range(10), lambda _: None)
+    with pytest.raises(EncodeError, match=r"frame 15 was made in smaller tiles.*a smaller tile=.*fewer workers"):
+        folder.make(range(10, 20), lambda _: None)
+    assert folder.finished(range(10, 20)) is None
+    assert encode(path, tmp_path / "whole.mkv", ffmpeg_options=FFV1).frames == 20
+
+
 def test_a_piece_with_missing_frames_is_refused(tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "out.mkv", job(script(tmp_path, STEADY), (*FFV1, "-frames:v", "1")))
     with pytest.raises(EncodeError, match="wrote 1 of"):

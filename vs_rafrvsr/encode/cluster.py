@@ -167,6 +167,7 @@ def _read_clip(job: Job) -> Clip:
 
 
 def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # vspipe inherits it: workers must not spin on others' cores
     with _naming_the_node():
         folder.make(frames, lambda progress: board.tell.remote(frames, platform.node(), progress))
 

@@ -20,6 +20,7 @@ import vapoursynth as vs
 
 MARK = "rafrvsr-clip "  # how clip.py knows the line
 BT709, BT2020_NCL = 1, 9
+FALLBACK = "_RafrvsrTileFallback"
 
 
 def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
@@ -79,6 +80,20 @@ def noting_durations(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.Video
     return vs.core.std.ModifyFrame(clip, clip, noted)
 
 
+def refusing_fallback(clip: vs.VideoNode) -> vs.VideoNode:
+    """The clip, which fails at a frame that Upscale made in other tiles than the rest for lack of memory."""
+
+    def refused(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if f.props.get(FALLBACK):
+            raise vs.Error(
+                f"frame {n} was made in smaller tiles because GPU memory ran out, so that its piece would fit the "
+                "others only to rounding; give Upscale a smaller tile=[…], or use fewer workers a GPU"
+            )
+        return f
+
+    return vs.core.std.ModifyFrame(clip, clip, refused)
+
+
 def plain(props: Mapping[str, Any]) -> dict[str, Any]:
     """The properties that JSON can hold: numbers, text and lists of them."""
     lists = {
@@ -102,10 +117,12 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(script: Path, arguments: dict[str, Any], durations: Path) -> None:
-    """Set output 0 and describe it: format, size, frames, rate and the properties of frame 0."""
+def main(script: Path, arguments: dict[str, Any], durations: Path, piece: bool) -> None:
+    """Set output 0, whole or as a piece, and describe it: format, size, frames, rate and the properties of frame 0."""
     end_with_parent()
     clip = evaluate(script, arguments)
+    if piece:
+        clip = refusing_fallback(clip)
     with clip.get_frame(0) as frame:
         clip = for_pipe(clip, plain(frame.props))
     with clip.get_frame(0) as frame:
@@ -125,4 +142,9 @@ def main(script: Path, arguments: dict[str, Any], durations: Path) -> None:
 
 if __name__ == "__vapoursynth__":
     given = globals()
-    main(Path(given["rafrvsr_script"]), json.loads(given["rafrvsr_arguments"]), Path(given["rafrvsr_durations"]))
+    main(
+        Path(given["rafrvsr_script"]),
+        json.loads(given["rafrvsr_arguments"]),
+        Path(given["rafrvsr_durations"]),
+        piece=given["rafrvsr_piece"] == "1",
+    )

@@ -79,7 +79,8 @@ def render(
         progress: called as frames are written.
 
     Raises:
-        EncodeError: the script has no usable output, vspipe or ffmpeg failed, frames are missing.
+        EncodeError: the script has no usable output, vspipe or ffmpeg failed, frames are missing; in a
+            range, memory ran out and Upscale went on in smaller tiles.
     """
 
     def on_frames(clip: Clip, done: int, seconds: float) -> None:
@@ -137,6 +138,7 @@ def _vspipe_command(job: Job, frames: range | None, durations: Path) -> list[str
     command += ["--arg", f"rafrvsr_script={job.script.resolve()}"]
     command += ["--arg", f"rafrvsr_arguments={json.dumps(dict(job.arguments))}"]
     command += ["--arg", f"rafrvsr_durations={durations}"]
+    command += ["--arg", f"rafrvsr_piece={int(frames is not None)}"]
     if frames is not None:
         command += ["--start", str(frames.start), "--end", str(frames.stop - 1)]
     return [*command, str(Path(__file__).with_name("piped.py")), "-"]
