@@ -1,12 +1,12 @@
 """What splitting an encode costs on this machine, and from it an estimate for many GPUs.
 
     python scripts/measure_split.py pieces   [--frames 960] [--lengths 240,480,960]    pieces, one at a time
-    python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]         workers that share one GPU
+    python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]         workers on --gpus 1
     python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.0001]      the model of README, a 2-hour film
 
-Common: --size 480x270 (of the input), --chunk 240, --codec libx264. Each prints one JSON object; --json FILE adds it to
-that file under the command's name. The clip is a moving texture, made in the script; it is upscaled on the device that
-Upscale chooses.
+Common: --size 480x270 (of the input), --chunk 240. Each prints one JSON object; --json FILE adds it to that file under
+the command's name, or --name. The clip is a moving texture, made in the script; it is upscaled on the device that
+Upscale chooses, and encoded without loss by x264 at its fastest, so that frames can be compared and little time is its.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,15 +23,18 @@ from typing import Any
 
 from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.parallel import encode_split
+from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.encode.render import Job, read_clip, render
 from vs_rafrvsr.encode.split import plan
 
+LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-preset", "ultrafast"]
 FILM = 2 * 60 * 60 * 24  # frames
 SCRIPT = """
 import numpy as np
 import vapoursynth as vs
 from vapoursynth import core
-picture = np.random.default_rng(0).integers(16, 235, ({height}, {width}), np.uint8)
+coarse = np.random.default_rng(0).integers(16, 235, (-(-{height} // 4), -(-{width} // 4)), np.uint8)
+picture = np.kron(coarse, np.ones((4, 4), np.uint8))[:{height}, :{width}]
 blank = core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True)
 def moved(n, f):
     f = f.copy()
@@ -49,7 +53,7 @@ def job(folder: Path, arguments: argparse.Namespace) -> Job:
     script.write_text(
         SCRIPT.format(width=width, height=height, frames=arguments.frames, chunk=arguments.chunk, warmup=warmup)
     )
-    return Job(script=script, arguments={}, ffmpeg_options=["-c:v", arguments.codec])
+    return Job(script=script, arguments={}, ffmpeg_options=LOSSLESS)
 
 
 def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -68,18 +72,42 @@ def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second, Ray's start not counted, of one encode and of several workers on one GPU."""
+    """Frames per second, Ray's start not counted, of one encode and of several workers; are the frames the same?"""
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         given = job(Path(name), arguments)
         device = read_clip(given).props.get("_RafrvsrDevice")
         common: dict[str, Any] = {"script": given.script, "ffmpeg_options": given.ffmpeg_options}
-        rates["one encode"] = encode(out=Path(name) / "one.mkv", **common).fps
+        one = Path(name) / "one.mkv"
+        rates["one encode"] = encode(out=one, **common).fps
+        wanted, identical = frames_hash(one), True
         for workers in numbers(arguments.workers):
-            share = None if str(device).startswith("CPU") else 1 / workers
+            share = None if str(device).startswith("CPU") else min(1, arguments.gpus / workers)
             out = Path(name) / f"{workers}.mkv"
             rates[str(workers)] = encode_split(out=out, workers=workers, gpus_per_worker=share, **common).fps
-    return {"device": device, "frames": arguments.frames, "fps": rates}
+            identical &= frames_hash(out) == wanted
+    facts = {"device": device, "gpus": arguments.gpus, "size": arguments.size, "frames": arguments.frames}
+    return facts | {"fps": rates, "identical": identical}
+
+
+def frames_hash(video: Path) -> str:
+    """Of all decoded frames, in order."""
+    command = [
+        find_ffmpeg(),
+        "-v",
+        "error",
+        "-i",
+        str(video),
+        "-map",
+        "0:v",
+        "-fps_mode",
+        "passthrough",
+        "-f",
+        "md5",
+        "-",
+    ]
+    found: str = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return found
 
 
 def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -105,22 +133,23 @@ def main() -> None:
     parser.add_argument("what", choices=["pieces", "workers", "estimate"])
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--chunk", type=int, default=240)
-    parser.add_argument("--codec", default="libx264")
     parser.add_argument("--frames", type=int, default=960)
     parser.add_argument("--lengths", default="240,480,960")
     parser.add_argument("--workers", default="1,2,3")
+    parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--rate", type=float, default=40.0, help="frames per second of one worker, once started")
     parser.add_argument("--start", type=float, default=8.0, help="seconds from a piece's beginning to its first frame")
     parser.add_argument("--ray", type=float, default=10.0, help="seconds until the first piece begins")
     parser.add_argument("--join", type=float, default=0.0001, help="seconds a frame takes to be joined")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--name", help="in the JSON file")
     arguments = parser.parse_args()
     measure = {"pieces": measure_pieces, "workers": measure_workers, "estimate": estimate}[arguments.what]
     result = measure(arguments)
     print(json.dumps(result, indent=1))
     if arguments.json:
         known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        arguments.json.write_text(json.dumps(known | {arguments.what: result}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps(known | {arguments.name or arguments.what: result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

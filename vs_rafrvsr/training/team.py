@@ -50,7 +50,10 @@ class Team:
             ValueError: the batch cannot be divided evenly.
         """
         if batch % self.size:
-            raise ValueError(f"a batch of {batch} cannot be shared evenly by {self.size} processes")
+            raise ValueError(
+                f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of {self.size}, "
+                "or fewer processes"
+            )
         rows = batch // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)
 
