@@ -1,1 +1,1 @@
-"""What scripts/benchmark.py is made of, and what it shares with the other measuring scripts."""
+"""What scripts/benchmark.py and bench_network.py are made of, and share with the other measuring scripts."""

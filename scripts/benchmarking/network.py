@@ -126,6 +126,17 @@ def subject(name: str, device: torch.device, toy: bool = False) -> Subject:
     )
 
 
+def pairs(features: raft.Features) -> tuple[raft.Features, raft.Features]:
+    """Those of every frame but the first, and those of the frames before them."""
+    return raft.Features(*(f[1:] for f in features)), raft.Features(*(f[:-1] for f in features))
+
+
+def flow_inputs(features: raft.Features) -> tuple[Tensor, Tensor, Tensor]:
+    """What FastFlow.flow takes of them."""
+    current, previous = pairs(features)
+    return current.context.contiguous(), current.matching.contiguous(), previous.matching.contiguous()
+
+
 def per_frame(s: Subject, device: torch.device) -> dict[str, float]:
     """Milliseconds of the recurrent step, of encoding and of matching, on the kernels that the filter would choose."""
     fast = obstacle(s.half, device, torch.float16) is None
@@ -138,21 +149,18 @@ def _own(s: Subject) -> dict[str, tuple[Run, float]]:
     step, flow = FastStep(s.half), FastFlow(s.half)
     batch = batch_size(s.size, s.half.flow_input_scale, GROUP)
     frames = GROUP / math.ceil(GROUP / batch)
-    features = flow.encode(s.lr[: batch + 1])
-    current, previous = features.matching[1:].contiguous(), features.matching[:-1].contiguous()
-    given = features.context[1:].contiguous(), current, previous
+    features = flow_inputs(flow.encode(s.lr[: batch + 1]))
     return {
         "step": (lambda: step(s.lr[:1], s.state, s.flow), 1),
         "encode": (lambda: flow.encode(s.lr[:batch]), frames),
-        "flow": (lambda: flow.flow(given, s.size), frames),
+        "flow": (lambda: flow.flow(features, s.size), frames),
     }
 
 
 def _plain(s: Subject, model: RAFRVSR) -> dict[str, tuple[Run, float]]:
     """The model's own code, a group at a time."""
     state = State(s.state.hr, s.state.hidden.to(model.sr.head.weight.dtype))
-    features = model.encode(s.lr)
-    current, previous = (raft.Features(*(f[part] for f in features)) for part in (slice(1, None), slice(-1)))
+    current, previous = pairs(model.encode(s.lr))
     return {
         "step": (lambda: model.step(s.lr[:1], state, s.flow), 1),
         "encode": (lambda: model.encode(s.lr[1:]), GROUP),
