@@ -33,8 +33,8 @@ SCRIPT = """
 import numpy as np
 import vapoursynth as vs
 from vapoursynth import core
-coarse = np.random.default_rng(0).integers(16, 235, (-(-{height} // 4), -(-{width} // 4)), np.uint8)
-picture = np.kron(coarse, np.ones((4, 4), np.uint8))[:{height}, :{width}]
+y, x = np.mgrid[:{height}, :{width}]
+picture = (126 + 60 * np.sin(x / 9) * np.cos(y / 7) + 40 * np.sin((x + 2 * y) / 4)).astype(np.uint8)
 blank = core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True)
 def moved(n, f):
     f = f.copy()
@@ -92,20 +92,8 @@ def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def frames_hash(video: Path) -> str:
     """Of all decoded frames, in order."""
-    command = [
-        find_ffmpeg(),
-        "-v",
-        "error",
-        "-i",
-        str(video),
-        "-map",
-        "0:v",
-        "-fps_mode",
-        "passthrough",
-        "-f",
-        "md5",
-        "-",
-    ]
+    hashing = ["-map", "0:v", "-fps_mode", "passthrough", "-f", "hash", "-hash", "murmur3", "-"]
+    command = [find_ffmpeg(), "-v", "error", "-i", str(video), *hashing]
     found: str = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return found
 
