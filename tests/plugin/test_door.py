@@ -100,12 +100,12 @@ def test_fifty_evaluations_of_a_script_leave_no_memory_behind() -> None:
 
 
 def test_frames_say_what_their_bits_depend_on() -> None:
-    clip = upscale(rgb_clip(moving(2, 24, 40)), chunk=8, warmup=1, leadin=1, tile=(32, 32))
+    clip = upscale(rgb_clip(moving(2, 24, 40)), device="cpu", chunk=8, warmup=1, leadin=1, tile=(32, 32))
     props = clip.get_frame(1).props
     assert props["_RafrvsrChunk"] == 8
     numerics = str(props["_RafrvsrNumerics"])
     assert "fp32, " in numerics
     assert "tiles of 32x32" in numerics
     assert props["_RafrvsrDevice"]
-    twice = upscale(clip.resize.Bicubic(32, 24), chunk=12, warmup=1, leadin=1)
+    twice = upscale(clip.resize.Bicubic(32, 24), device="cpu", chunk=12, warmup=1, leadin=1)
     assert twice.get_frame(0).props["_RafrvsrChunk"] == [8, 12]

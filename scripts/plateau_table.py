@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+"""The table of short training runs, from the results that scripts/plateau.py wrote.
+
+    scripts/plateau_table.py ROUND... --json samples/plateau.json
+
+ROUND is a folder of runs of equal time, the run `baseline` among them. The JSON holds all runs' scores; the table in
+scripts/recipes/README.md, their PSNR-Y on validation clips beside their baseline's, is written anew from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+TEXT = Path(__file__).resolve().parent / "recipes" / "README.md"
+BEGIN, END = "<!-- runs: by scripts/plateau_table.py -->\n", "<!-- end of runs -->\n"
+CLIPS = ("real_settled", "camera_settled")
+"""PSNR-Y from the ninth frame on, of filmed and of made clips."""
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", type=Path, nargs="+", metavar="ROUND")
+    parser.add_argument("--json", type=Path, required=True)
+    args = parser.parse_args()
+    rounds = [collect(folder) for folder in args.rounds]
+    args.json.write_text(json.dumps({"rounds": rounds}, indent=1) + "\n")
+    before, rest = TEXT.read_text().split(BEGIN)
+    TEXT.write_text(before + BEGIN + "".join(f"{row}\n" for row in table(rounds)) + END + rest.split(END)[1])
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """The finished runs of a round, the baseline first, then the better ones first."""
+    found = [json.loads(file.read_text()) for file in sorted(folder.rglob("*.json"))]
+    kept = ("name", "change", "parameters", "device", "recipe", "final")
+    runs = [{key: run[key] for key in kept} for run in found if run.get("final")]
+    for run in runs:  # where a file was on that machine is of no interest
+        run["recipe"]["flow"]["weights"] = Path(run["recipe"]["flow"]["weights"]).name
+    return sorted(runs, key=lambda run: (run["name"] != "baseline", -mean(run)))
+
+
+def mean(run: dict[str, Any]) -> float:
+    """Of both kinds of clips."""
+    return statistics.mean(float(run["final"][clips]) for clips in CLIPS)
+
+
+def table(rounds: list[list[dict[str, Any]]]) -> Iterator[str]:
+    """Rows in Markdown."""
+    yield "| round | run | changes | seconds | steps | filmed, dB | made, dB | against its baseline |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for number, runs in enumerate(rounds, 1):
+        for run in runs:
+            final, change = run["final"], json.dumps(run["change"]) if run["change"] else ""
+            scores = " | ".join(f"{final[clips]:.2f}" for clips in CLIPS)
+            gain = f"{mean(run) - mean(runs[0]):+.2f}" if run["change"] else ""
+            code = f"`{change}`" if change else ""
+            cost = f"{final['seconds']:.0f} | {final['step']:.0f}"
+            yield f"| {number} | {run['name']} | {code} | {cost} | {scores} | {gain} |"
+
+
+if __name__ == "__main__":
+    main()
