@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from tests.encode.media import FFV1, pixels, script, times, vspipe_pixels
 from vs_rafrvsr.encode import Progress
@@ -62,7 +63,7 @@ def start_ray(**head: object) -> Any:  # noqa: ANN401  (Ray's)
 @pytest.fixture(scope="module")
 def running() -> Iterator[str]:
     """Address of a Ray that several tests use, for its start takes seconds."""
-    nodes = start_ray(num_cpus=4)
+    nodes = start_ray(num_cpus=4, num_gpus=torch.cuda.device_count())
     yield nodes.address
     nodes.shutdown()
 
