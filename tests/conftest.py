@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# OpenMP reads this when torch is loaded, in child processes too: many threads, few cores and tiny frames spend most of
+# their time spinning for each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 if not torch.cuda.is_available():

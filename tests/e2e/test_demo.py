@@ -31,12 +31,12 @@ def test_demo_beats_bicubic_and_shows_it() -> None:
 
 def test_demo_upscales_a_given_video_with_its_sound(tmp_path: Path) -> None:
     video = tmp_path / "a film.mkv"
-    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=30000/1001:duration=0.2")
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=48x32:rate=30000/1001:duration=0.2")
     ffmpeg(*picture, "-f", "lavfi", "-i", "sine=duration=0.2", "-color_range", "pc", *FFV1, "-c:a", "flac", video)
     subprocess.run([*DEMO, str(video)], check=True, capture_output=True)
     out = tmp_path / "a film_x4.mkv"
     result = streams(out, "video")[0]
-    assert (result["width"], result["height"], result["color_range"]) == (384, 256, "pc")
+    assert (result["width"], result["height"], result["color_range"]) == (192, 128, "pc")
     assert result["r_frame_rate"] == "30000/1001"
     assert len(times(out)) == len(times(video))
     assert len(streams(out, "audio")) == 1

@@ -111,26 +111,25 @@ def test_the_flow_comes_to_the_frames_size_as_rafts(size: tuple[int, int], scale
     torch.testing.assert_close(down @ (estimate @ across), raft.to_frame_size(estimate, size, working))
 
 
-@pytest.mark.parametrize("size", [(17, 23), (24, 40)] if INTERPRETED else [(17, 23), (61, 40), (270, 480)])
+@pytest.mark.parametrize("size", [(9, 11), (8, 20)] if INTERPRETED else [(17, 23), (61, 40), (270, 480)])
 def test_the_flow_equals_single_precision(size: tuple[int, int]) -> None:
     model = moving_model()
-    frames = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1)).to(DEVICE)
+    frames = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     fast = FastFlow(model)
     plain, half = model.encode(frames), fast.encode(frames)
     for found, features in zip(half, plain, strict=True):
         assert distance(found, features) < 2e-2
-    later, earlier = slice(1, None), slice(-1)
-    wanted = model.flow(Features(*(f[later] for f in plain)), Features(*(f[earlier] for f in plain)), size)
-    found = fast.flow((half.context[later], half.matching[later], half.matching[earlier]), size)
+    wanted = model.flow(plain, Features(*(f.flip(0) for f in plain)), size)  # there and back
+    found = fast.flow((half.context, half.matching, half.matching.flip(0)), size)
     assert found.shape == wanted.shape
     assert found.dtype == torch.float32
     assert wanted.abs().mean() > 0.05
     assert (found - wanted).abs().mean() < 0.01 * wanted.abs().mean()
 
 
-def moving_model() -> RAFRVSR:
+def moving_model(updates: int = 2) -> RAFRVSR:
     torch.manual_seed(0)
-    model = RAFRVSR(channels=16, blocks=1, flow_updates=2, flow_input_scale=2.0).eval().requires_grad_(False)
+    model = RAFRVSR(channels=16, blocks=1, flow_updates=updates, flow_input_scale=2.0).eval().requires_grad_(False)
     for layer in model.raft.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.copy_(layer.weight.half())

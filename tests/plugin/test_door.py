@@ -90,7 +90,7 @@ def test_fifty_evaluations_of_a_script_leave_no_memory_behind() -> None:
     process, used = psutil.Process(os.getpid()), []
     for _ in range(50):
         clip = rgb_clip(moving(3, 24, 32))
-        two = [core.rafrvsr.Upscale(clip), core.rafrvsr.Upscale(clip, leadin=0)]
+        two = [core.rafrvsr.Upscale(clip, leadin=leadin, flow_updates=1) for leadin in (2, 0)]
         for out in two:
             out.get_frame(2)
         del clip, two, out

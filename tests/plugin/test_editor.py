@@ -13,7 +13,7 @@ SCRIPT = """
 import vapoursynth as vs
 ramp = vs.core.std.BlankClip(width=48, height=48, length=12, format=vs.YUV420P8, color=[90, 120, 140])
 clip = vs.core.text.FrameNum(ramp.std.SetFrameProps(_Matrix=1))
-vs.core.rafrvsr.Upscale(clip, device="cpu", chunk=6, warmup=1).set_output()
+vs.core.rafrvsr.Upscale(clip, device="cpu", chunk=6, warmup=1, leadin=2, flow_updates=1).set_output()
 """
 
 

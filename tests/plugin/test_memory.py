@@ -37,7 +37,7 @@ def clip() -> vs.VideoNode:
 
 
 def frames(clip: vs.VideoNode, **arguments: object) -> list[vs.VideoFrame]:
-    return list(core.rafrvsr.Upscale(clip, device="cpu", leadin=2, **arguments).frames(prefetch=1))
+    return list(core.rafrvsr.Upscale(clip, device="cpu", leadin=2, flow_updates=1, **arguments).frames(prefetch=1))
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, shortage: Shortage, method: str = "step") -> None:
@@ -82,7 +82,7 @@ def test_frames_after_the_fallback_are_those_of_smaller_tiles(
 def test_where_nothing_helps_every_frame_says_so(clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch) -> None:
     shortage = Shortage(failing=frozenset(range(1, 1000)))
     inject(monkeypatch, shortage)
-    out = core.rafrvsr.Upscale(clip, device="cpu")
+    out = core.rafrvsr.Upscale(clip, device="cpu", leadin=2, flow_updates=1)
     for n in (0, 5, 0):
         with pytest.raises(vs.Error, match=r"cpu is out of memory \(tried to allocate too much\); close"):
             out.get_frame(n)

@@ -1,4 +1,4 @@
-"""Several processes that train together compute what one does: the real script under torchrun, gloo on the CPU."""
+"""Several processes that train together compute what one does: the real script, under torchrun, gloo on the CPU."""
 
 from __future__ import annotations
 
@@ -44,9 +44,11 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(material: Path, out: Path, processes: int, *options: str) -> list[float]:
     """The losses of a run, as its curves tell them."""
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     plan = [str(TRAIN), str(material / "recipe.toml"), "--vimeo", str(material), "--out", str(out), "--device", "cpu"]
-    run = subprocess.run([*torchrun, *plan, *options], capture_output=True, text=True, timeout=300, check=False)
+    run = subprocess.run(
+        [sys.executable, "-P", *torchrun, *plan, *options], capture_output=True, text=True, timeout=300, check=False
+    )
     assert run.returncode == 0, run.stderr
     return [float(row["loss"]) for row in csv.DictReader((out / "curves.csv").open())]
 
