@@ -58,8 +58,8 @@ class Watch:
             now, host = time.monotonic() - self.start, self.process.memory_info().rss
             self.rows.append((frame, now, host, card, self.process.num_fds(), self.process.num_threads()))
 
-    def report(self) -> dict[str, float]:
-        """Slopes of the second half, and its speed as a part of the first half's."""
+    def report(self) -> dict[str, object]:
+        """Slopes of the second half, speed of both halves, and memory now and then: (frame, host MiB, device MiB)."""
         table = np.array(self.rows)
         late = table[len(table) // 2 :]
         slopes = [float(np.polyfit(late[:, 0], late[:, i], 1)[0] * 1000) for i in range(2, 6)]
@@ -68,7 +68,8 @@ class Watch:
         late_fps = (last[0] - middle[0]) / (last[1] - middle[1])
         names = ("host_bytes", "device_bytes", "handles", "threads")
         slope = {f"{name}_per_1000_frames": value for name, value in zip(names, slopes, strict=True)}
-        return {**slope, "fps_first_half": early_fps, "fps_second_half": late_fps, "host_mib": last[2] / 2**20}
+        memory = [(row[0], round(row[2] / 2**20, 1), round(row[3] / 2**20, 1)) for row in self.rows[:: SAMPLES // 20]]
+        return {**slope, "fps_first_half": early_fps, "fps_second_half": late_fps, "memory": memory}
 
 
 def soak(frames: int, width: int, height: int, device: str) -> dict[str, object]:
