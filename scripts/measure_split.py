@@ -60,6 +60,7 @@ def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds that pieces of several lengths take, one at a time, and what of it is the start."""
     with tempfile.TemporaryDirectory() as name:
         given, rows = job(Path(name), arguments), []
+        device = read_clip(given).props.get("_RafrvsrDevice")
         for length in numbers(arguments.lengths):
             begin = time.monotonic()
             done = render(given, Path(name) / "piece.mkv", frames=range(length))
@@ -68,7 +69,7 @@ def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
             rows.append(
                 {"frames": length, "start": start, "fps": length / done.seconds, "start's share": start / seconds}
             )
-    return {"pieces": rows}
+    return {"device": device, "size": arguments.size, "pieces": rows}
 
 
 def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
