@@ -46,6 +46,11 @@ def device_memory() -> float:
     return float(total - free)
 
 
+def pinned_memory() -> float:
+    """Bytes of host memory that PyTorch keeps for copies to and from a GPU."""
+    return float(torch.cuda.host_memory_stats().get("allocated_bytes.current", 0)) if torch.cuda.is_available() else 0.0
+
+
 def texture(width: int, height: int, frames: int) -> vs.VideoNode:
     """A moving texture, RGBS: each frame the one before, rolled by (3, 1) pixels."""
     picture = np.random.default_rng(0).random((3, height, width), np.float32)
@@ -80,6 +85,7 @@ def measure_seek(width: int, height: int, device: str) -> dict[str, object]:
         "seconds": time.perf_counter() - start,
         "host_growth_in_input_frames": (host.value - before) / frame,
         "vapoursynth_buffers_in_input_frames": buffers.value / frame,
+        "pinned_in_input_frames": pinned_memory() / frame,
         "output_frame_in_input_frames": 16,
     }
 
@@ -127,6 +133,7 @@ def measure_reload(rounds: int, device: str) -> dict[str, object]:
         "host_growth_mb_after_two": (host[-1] - host[1]) / 2**20,
         "host_growth_mb_second_half": (host[-1] - host[rounds // 2]) / 2**20,
         "device_growth_mb_after_two": (card[-1] - card[1]) / 2**20,
+        "host_mb_every_tenth": [round(value / 2**20, 1) for value in host[::10]],
     }
 
 

@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, stage
 from vs_rafrvsr.pixels.formats import FORMATS, Format
 
 SIZES = ((270, 480), (540, 960), (1080, 1920))
@@ -35,7 +36,9 @@ def device_ms(work: Callable[[], object], stream: torch.cuda.Stream) -> float:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda._sleep(500_000)  # so that the host is ahead
         start.record(stream)
-        work()
+        made = work()
+        if isinstance(made, Downloaded):
+            stream.wait_event(cast(torch.cuda.Event, made.event))  # its copy has a stream of its own
         end.record(stream)
         end.synchronize()
         times.append(start.elapsed_time(end))
@@ -64,12 +67,12 @@ def measure(fmt: Format, size: tuple[int, int], stream: torch.cuda.Stream) -> di
     into, out = parameters_in(fmt, COLOUR, size, lr.stride()), parameters_out(fmt, COLOUR, large, rgb.stride())
     height, width = fmt.shapes(large)[-1]
     work: dict[str, Callable[[], object]] = {
-        "kernel_in": lambda: cuda._launch(kernels["planes_to_rgb"], size, stream, source, lr, into),
+        "kernel_in": lambda: cuda._launch(kernels["planes_to_rgb"], size, source, lr, into),
         "kernel_out": lambda: cuda._launch(
-            kernels["rgb_to_planes"], (-(-height // cuda.STRIP), width), stream, rgb, target, out
+            kernels["rgb_to_planes"], (-(-height // cuda.STRIP), width), rgb, target, out
         ),
-        "upload": lambda: upload([frame], size, stream),
-        "download": lambda: download(rgb, fmt, COLOUR, stream),
+        "upload": lambda: upload(stage([frame], fmt, size, stream.device), size, stream.device),
+        "download": lambda: download(rgb, fmt, COLOUR),
     }
     moved = {
         "kernel_in": source.numel() + 4 * lr.numel(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple, cast
@@ -30,7 +31,7 @@ from vs_rafrvsr.models import registry
 from vs_rafrvsr.models.registry import RecurrentModel
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame
 from vs_rafrvsr.pixels.formats import FORMATS
 from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
@@ -123,8 +124,10 @@ def fetch(core: Engine, n: int, cuts: frozenset[int], broken: frozenset[int] = f
                 core.fail(m)
             if failed:
                 return None
-            core.feed(ticket, found, {m: source(m, cuts) for m in asked})
-        return torch.from_numpy(np.stack(RGBS.planes(found.wait(), (4 * SIZE[0], 4 * SIZE[1]))))
+            with core.bringing(ticket, found) as mine:
+                if mine:
+                    core.feed(ticket, found, {m: source(m, cuts) for m in asked})
+        return torch.from_numpy(np.stack(RGBS.planes(found.frame.wait(), (4 * SIZE[0], 4 * SIZE[1]))))
     finally:
         core.close(ticket)
 
@@ -285,7 +288,16 @@ def test_a_snapshot_on_cuda_graphs_is_a_copy() -> None:
     assert kept.hidden.sum() == 3
 
 
-def test_linear_play_steps_through_every_frame_once_however_many_threads_play(steps: list[int]) -> None:
+def test_linear_play_steps_through_every_frame_once_however_many_threads_play(
+    steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download = RgbExchange.download
+
+    def slow(self: RgbExchange, rgb: Tensor, colour: Colour) -> Downloaded:
+        time.sleep(0.002)  # others ask for the frame while it is on its way
+        return download(self, rgb, colour)
+
+    monkeypatch.setattr(RgbExchange, "download", slow)
     frames = 120
     core = engine(frames, frozenset(), 40, 4, 0)
     order = iter(range(frames))

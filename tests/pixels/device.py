@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import HostFrame, stage
 from vs_rafrvsr.pixels.formats import Format
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
+DEVICE = torch.device("cuda", 0)
+
 
 @cache
 def stream() -> torch.cuda.Stream:
-    return torch.cuda.Stream(torch.device("cuda", 0))
+    return torch.cuda.Stream(DEVICE)
 
 
 def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
@@ -27,7 +29,8 @@ def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str 
     padded = [np.pad(plane, ((0, 0), (0, 5)))[:, : plane.shape[1]] for plane in frame]
     batch = [None, HostFrame(format=fmt, planes=padded, colour=colour)]
     with torch.inference_mode(), torch.cuda.stream(stream()):
-        black, rgb = upload(batch, frame[0].shape, stream(), DTYPES[element]).cpu()
+        staged = stage(batch, fmt, frame[0].shape, DEVICE)
+        black, rgb = upload(staged, frame[0].shape, DEVICE, DTYPES[element]).cpu()
     assert not black.any(), "a missing frame is black"
     return np.asarray(rgb)
 
@@ -35,7 +38,6 @@ def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str 
 def from_rgb(fmt: Format, rgb: NDArray[Any], colour: Colour) -> list[NDArray[Any]]:
     """RGB (3, h, w) -> planes. The tensor's memory is (h, w, 3), so that strides count."""
     with torch.inference_mode(), torch.cuda.stream(stream()):
-        last = torch.from_numpy(np.ascontiguousarray(rgb.transpose(1, 2, 0))).to(stream().device)
-        packed = download(last.permute(2, 0, 1), fmt, colour, stream())
-        stream().synchronize()
-    return fmt.planes(packed.numpy(), rgb.shape[1:])
+        last = torch.from_numpy(np.ascontiguousarray(rgb.transpose(1, 2, 0))).to(DEVICE)
+        packed = download(last.permute(2, 0, 1), fmt, colour).wait()
+    return fmt.planes(packed, rgb.shape[1:])

@@ -16,7 +16,7 @@ from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import HostFrame, stage
 from vs_rafrvsr.pixels.formats import FORMATS
 
 pytestmark = pytest.mark.cuda
@@ -54,21 +54,29 @@ def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
     with torch.inference_mode(), torch.cuda.stream(stream):
         for cycles in (100_000_000, 2_000_000_000):  # the first time compiles and allocates; the second is a second
             torch.cuda._sleep(cycles)
-            packed = download(upload([frame], (540, 960), stream)[0], fmt, COLOURS[0], stream)
+            staged = stage([frame], fmt, (540, 960), device.DEVICE)
+            made = download(upload(staged, (540, 960), device.DEVICE)[0], fmt, COLOURS[0])
             waited = stream.query()
-            stream.synchronize()
+            made.wait()
     assert not waited, "the calls waited for the device"
-    assert packed.is_pinned()
+    assert staged.packed.is_pinned()
+    assert made.packed.is_pinned()
 
 
-def test_frames_of_a_batch_have_each_their_own_format_and_colour() -> None:
-    kinds = [(FORMATS[name], colour) for name in ("YUV420P8", "RGBS") for colour in COLOURS]
-    batch = [HostFrame(format=fmt, planes=list(frames(fmt, SIZE))[-1], colour=colour) for fmt, colour in kinds]
+@pytest.mark.parametrize("name", ["Gray16", "RGB24", "YUV420P8", "YUV422P10", "YUV444PH", "YUV420PS"])
+def test_frames_of_a_batch_have_each_their_own_colour_and_neighbours_may_share_it(name: str) -> None:
+    fmt = FORMATS[name]
+    colours = [COLOURS[i] for i in (0, 0, 1, 2, 2, 2, 0)]
+    content = list(frames(fmt, SIZE))
+    batch: list[HostFrame | None] = [
+        HostFrame(format=fmt, planes=content[i % len(content)], colour=colour) for i, colour in enumerate(colours)
+    ]
+    batch.insert(4, None)
     with torch.inference_mode(), torch.cuda.stream(device.stream()):
-        together = upload(batch, SIZE, device.stream()).cpu().numpy()
+        together = upload(stage(batch, fmt, SIZE, device.DEVICE), SIZE, device.DEVICE).cpu().numpy()
     for rgb, frame in zip(together, batch, strict=True):
-        np.testing.assert_array_equal(rgb, device.to_rgb(frame.format, list(frame.planes), frame.colour))
-    assert not np.array_equal(together[0], together[1])
+        alone = np.zeros_like(rgb) if frame is None else device.to_rgb(fmt, list(frame.planes), frame.colour)
+        np.testing.assert_array_equal(rgb, alone)
 
 
 def test_the_gpu_agrees_with_the_cpu_on_a_frame_of_many_blocks() -> None:
@@ -102,7 +110,7 @@ def test_many_threads_get_the_same_pixels_as_one() -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_working_cupy_gives_no_trouble(name: str) -> None:
-    assert cuda.trouble(FORMATS[name], device.stream()) is None
+    assert cuda.trouble(FORMATS[name], device.DEVICE) is None
 
 
 @pytest.mark.parametrize(
@@ -113,7 +121,7 @@ def test_a_cupy_that_fails_is_trouble_that_names_the_extra(monkeypatch: pytest.M
         raise error
 
     monkeypatch.setattr(cuda, "_kernels", fail)
-    message = cuda.trouble(FORMATS["Gray8"], device.stream())
+    message = cuda.trouble(FORMATS["Gray8"], device.DEVICE)
     assert message is not None
     assert str(error) in message
     assert f"vapoursynth-rafrvsr[cuda{str(torch.version.cuda).split('.')[0]}]" in message
@@ -122,4 +130,4 @@ def test_a_cupy_that_fails_is_trouble_that_names_the_extra(monkeypatch: pytest.M
 def test_a_missing_cupy_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda._kernels.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
-    assert "ModuleNotFoundError" in (cuda.trouble(FORMATS["Gray8"], device.stream()) or "")
+    assert "ModuleNotFoundError" in (cuda.trouble(FORMATS["Gray8"], device.DEVICE) or "")

@@ -14,7 +14,7 @@ from vs_rafrvsr import scenecut
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.models.registry import Features, State
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import HostFrame, Staged
 from vs_rafrvsr.schedule import Step
 
 
@@ -109,12 +109,10 @@ class Chunk:
         """The source frames to read next."""
         return self.network.grid.next_read(self.index, self.read_to)
 
-    def read(self, frames: Mapping[int, SourceFrame]) -> None:
+    def read(self, frames: Mapping[int, SourceFrame], staged: Staged) -> None:
         """Take the frames that `wanted` names (holes left out): find the cuts, encode, estimate flow, all batched."""
         net, look = self.network, self.wanted()
-        lr = net.exchange.upload([frames[n].pixels if n in frames else None for n in look], net.size)
-        nominal = lr.clamp(0, 1)
-        self._find_cuts(look, frames, nominal)
+        lr, nominal = net.runtime.beside(self._receive, look, frames, staged)
         features = net.encode(nominal)
         before = self._reads[look.start - 1].features if look.start - 1 in self._reads else None
         flows = self._flow_back(features, before)
@@ -123,6 +121,13 @@ class Chunk:
             if n in frames:
                 self._reads[n] = _Read(lr[alone], frames[n].pixels.colour, _select(features, alone), flows[i])
         self.read_to = look.stop
+
+    def _receive(self, look: range, frames: Mapping[int, SourceFrame], staged: Staged) -> tuple[Tensor, Tensor]:
+        """The frames on the device, as they came and within the nominal range; their cuts are noted."""
+        lr = self.network.exchange.upload(staged, self.network.size)
+        nominal = lr.clamp(0, 1)
+        self._find_cuts(look, frames, nominal)
+        return lr, nominal
 
     def _flow_back(self, features: Features, before: Features | None) -> list[Tensor | None]:
         """Flow of each frame to the one before it; None for the first frame of all."""

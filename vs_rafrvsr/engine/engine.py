@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
+from vs_rafrvsr.pixels.exchange import Downloaded, Staged
 
 KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
@@ -26,22 +24,14 @@ RUN_AHEAD = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """One HR frame in host memory; on CUDA its copy may still be under way."""
+    """One HR frame."""
 
-    packed: Tensor
-    """Its bytes, in the exchange's format."""
+    frame: Downloaded
+    """In the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
     fallback: bool
     """Whether smaller tiles made it than those chosen at creation, for lack of memory."""
-    event: torch.cuda.Event | None
-
-    def wait(self) -> NDArray[np.uint8]:
-        """The bytes, complete: Format.planes finds the planes in them."""
-        if self.event is not None:
-            self.event.synchronize()
-        packed: NDArray[np.uint8] = self.packed.numpy()
-        return packed
 
 
 @dataclass(eq=False)
@@ -49,12 +39,20 @@ class _Course:
     """A chunk, its outputs that are still of use, and who waits for which."""
 
     chunk: Chunk
+    position: int
+    """The first output that is still to be had if it is not among `outputs`. The chunk may be one ahead."""
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, chunk: Chunk) -> _Course:
+        """One that goes on from where a chunk stands."""
+        return cls(chunk, chunk.position)
 
     def restart(self, network: Network) -> None:
         """Go back to the chunk's first frame, and give back what the cursor held on the device."""
         self.chunk = Chunk(self.chunk.index, network)
+        self.position = self.chunk.position
 
 
 @dataclass(eq=False)
@@ -73,7 +71,8 @@ class Engine:
     """Makes output n of a clip, for any order of requests, from many threads.
 
     A request opens a ticket and looks: a look returns the output, or the source frames to bring with `feed` before the
-    next look. A ticket holds its chunk, which only moves forward, so every look comes closer.
+    next look. A ticket holds its chunk, which only moves forward, so every look comes closer. In linear play many
+    requests look for the same frames; `bringing` lets one of them bring them for all.
     """
 
     def __init__(self, network: Network) -> None:
@@ -82,6 +81,7 @@ class Engine:
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
+        self._brought: dict[tuple[_Course, range], threading.Event] = {}
         self._last_look: torch.cuda.Event | None = None
         self._snapshots: deque[Chunk] = deque(maxlen=network.snapshots())
         self._latest = 0
@@ -94,7 +94,7 @@ class Engine:
         with self._book:
             course = self._course_for(n)
             course.waiting[n] += 1
-            far = n - course.chunk.position > RUN_AHEAD
+            far = n - course.position > RUN_AHEAD
             backwards = 0 < self._latest - n <= RUN_AHEAD
             self._latest = n
             return Ticket(n, course, far=far, first=n if far and not backwards else n - RUN_AHEAD)
@@ -107,7 +107,10 @@ class Engine:
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
-        found: Output | range = self.runtime.run(self._surviving, self._look, ticket)
+        made = None if ticket.n in self._holes else ticket.course.outputs.get(ticket.n)
+        found: Output | range = made or self.runtime.run(self._surviving, self._look, ticket)
+        if isinstance(found, Output):
+            self._tight = False
         return found
 
     def _look(self, ticket: Ticket) -> Output | range:
@@ -124,14 +127,38 @@ class Engine:
                     self._remember(ticket)
                     return course.chunk.wanted()
                 self._keep(ticket, made)
-        self._tight = False
         return course.outputs[n]
+
+    @contextmanager
+    def bringing(self, ticket: Ticket, look: range) -> Iterator[bool]:
+        """Around bringing the frames of a look, which the caller has: whether to `feed` them at all.
+
+        No if they have been fed, or another request is about to, for which this waits: that one needs no other thread.
+        """
+        key = (ticket.course, look)
+        with self._book:
+            done = self._brought.get(key)
+            mine = done is None and (ticket.n in self._holes or look == ticket.course.chunk.wanted())
+            if mine:
+                self._brought[key] = threading.Event()
+        if not mine:
+            if done is not None:
+                done.wait()
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._book:
+                self._brought.pop(key).set()
 
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
-        self.runtime.run(self._surviving, self._feed, ticket, look, frames)
+        pixels = [frames[n].pixels if n in frames else None for n in look]
+        staged = self.network.exchange.stage(pixels, self.network.size)
+        self.runtime.run(self._surviving, self._feed, ticket, look, frames, staged)
 
-    def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
+    def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame], staged: Staged) -> None:
         if ticket.n in self._holes and ticket.n in frames:
             # A frame that failed before has come after all: what was made without it is forgotten.
             self._holes.discard(ticket.n)
@@ -142,7 +169,18 @@ class Engine:
         elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
                 self._pace()
-                ticket.course.chunk.read(frames)
+                ticket.course.chunk.read(frames, staged)
+                if self.runtime.stream is not None:
+                    self._enqueue_awaited(ticket)
+
+    def _enqueue_awaited(self, ticket: Ticket) -> None:
+        """Make what others wait for too, as far as it goes: then they need not come to the device's thread."""
+        course = ticket.course
+        while course.chunk.position <= max(course.waiting, default=-1):
+            made = course.chunk.advance()
+            if made is None:
+                return
+            self._keep(ticket, made)
 
     def _pace(self) -> None:
         """Wait until the device has come to the look before this one.
@@ -152,8 +190,7 @@ class Engine:
         """
         if self._last_look is not None:
             self._last_look.synchronize()
-        if self.runtime.stream is not None:
-            self._last_look = self.runtime.stream.record_event()
+        self._last_look = self.runtime.mark()
 
     def is_hole(self, n: int) -> bool:
         """Whether source frame n has failed before: it need not be brought."""
@@ -213,14 +250,14 @@ class Engine:
     def _course_for(self, n: int) -> _Course:
         """The course nearest to n that has not passed it, or a new one, from a snapshot where there is one."""
         index = self.network.grid.chunk_of(n)
-        fit = [c for c in self._courses if c.chunk.index == index and (n in c.outputs or c.chunk.position <= n)]
-        course = max(fit, key=lambda c: (n in c.outputs, c.chunk.position), default=None)
+        fit = [c for c in self._courses if c.chunk.index == index and (n in c.outputs or c.position <= n)]
+        course = max(fit, key=lambda c: (n in c.outputs, c.position), default=None)
         kept = [s for s in self._snapshots if s.index == index and s.position <= n]
         start = max(kept, key=lambda s: s.position, default=Chunk(index, self.network))
-        if course is not None and (n in course.outputs or course.chunk.position >= start.position):
+        if course is not None and (n in course.outputs or course.position >= start.position):
             self._courses.remove(course)
         else:
-            course = _Course(start.twin())
+            course = _Course.of(start.twin())
         self._courses.append(course)
         return course
 
@@ -236,20 +273,24 @@ class Engine:
     def _keep(self, ticket: Ticket, made: Made) -> None:
         """Store an output that is waited for, or soon will be; not warm-up frames, nor what a seek passes."""
         course, n = ticket.course, made.n
-        if self.network.grid.chunk_of(n) != course.chunk.index:
-            return
-        if n < ticket.first and not course.waiting[n]:
-            return
-        packed = self.network.exchange.download(made.rgb, made.colour)
-        event = self.runtime.stream.record_event() if self.runtime.stream is not None else None
         with self._book:
-            course.outputs[n] = Output(packed=packed, reset=made.reset, fallback=self._fallback, event=event)
+            if not self._is_of_use(ticket, n):
+                course.position = n + 1
+                return
+        frame = self.network.exchange.download(made.rgb, made.colour)
+        with self._book:
+            course.position = n + 1
+            course.outputs[n] = Output(frame=frame, reset=made.reset, fallback=self._fallback)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:
                 old, number = self._unasked.popleft()
                 if not old.waiting[number]:
                     old.outputs.pop(number, None)
+
+    def _is_of_use(self, ticket: Ticket, n: int) -> bool:
+        course = ticket.course
+        return self.network.grid.chunk_of(n) == course.chunk.index and (n >= ticket.first or course.waiting[n] > 0)
 
     def _forget(self) -> None:
         """Drop finished chunks without outputs, and all but the last KEPT_CHUNKS of those that nobody waits for."""

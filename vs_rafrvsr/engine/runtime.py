@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vs_rafrvsr.errors import DeviceError
 from vs_rafrvsr.options import Options
@@ -26,6 +27,8 @@ class Runtime:
     """Of the convolution stack; flow and images are fp32."""
     stream: torch.cuda.Stream | None
     """None on the CPU."""
+    side: torch.cuda.Stream | None
+    """A second one, see `beside`."""
 
     @classmethod
     def choose(cls, options: Options) -> Runtime:
@@ -38,7 +41,8 @@ class Runtime:
         if device.type == "cpu" and options.precision == "fp16":
             raise DeviceError("precision='fp16' needs a CUDA device, and this filter runs on the CPU; use 'auto'")
         half = device.type == "cuda" and options.precision != "fp32"
-        return cls(device=device, dtype=torch.float16 if half else torch.float32, stream=_stream(device))
+        stream, side = _streams(device)
+        return cls(device=device, dtype=torch.float16 if half else torch.float32, stream=stream, side=side)
 
     def total_memory(self) -> int:
         """Bytes of the device's memory, free or not, so that what follows from it is fixed."""
@@ -62,6 +66,25 @@ class Runtime:
                 return work(*args)
 
         return _thread(self.device).submit(call).result()
+
+    def beside(self, work: Callable[..., tuple[Tensor, ...]], *args: object) -> tuple[Tensor, ...]:
+        """`work(*args)` on the second stream: neither it nor who reads its numbers on the host waits for the first."""
+        if self.stream is None or self.side is None:
+            return work(*args)
+        with torch.cuda.stream(self.side):
+            made = work(*args)
+        self.stream.wait_stream(self.side)
+        for tensor in made:
+            tensor.record_stream(self.stream)
+        return made
+
+    def mark(self) -> torch.cuda.Event | None:
+        """An event that comes when the stream has done all that it has to do by now; who waits for it sleeps."""
+        if self.stream is None:
+            return None
+        event = torch.cuda.Event(blocking=True)
+        event.record(self.stream)
+        return event
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -111,9 +134,9 @@ def _thread(device: torch.device) -> ThreadPoolExecutor:
 
 
 @cache
-def _stream(device: torch.device) -> torch.cuda.Stream | None:
-    """One stream per device for all filters: PyTorch keeps freed memory per stream, so new ones would add to it."""
-    return torch.cuda.Stream(device) if device.type == "cuda" else None
+def _streams(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream] | tuple[None, None]:
+    """The same for all filters of a device: PyTorch keeps freed memory per stream, so new ones would add to it."""
+    return (torch.cuda.Stream(device), torch.cuda.Stream(device)) if device.type == "cuda" else (None, None)
 
 
 _cudnn: Any = torch.backends.cudnn

@@ -1,11 +1,12 @@
 """Planes <-> RGB tensors on a CUDA device: kernels.cu through CuPy, memory and streams through PyTorch.
 
-Both sides run on one stream, and tensors reach the kernels as CuPy arrays through DLPack, without a copy. The only
-module that knows CuPy; importing it does not load CuPy.
+Both sides run on the current stream, and tensors reach the kernels as CuPy arrays through DLPack, without a copy. The
+only module that knows CuPy; importing it does not load CuPy.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, Staged, fetch, stage
 from vs_rafrvsr.pixels.formats import Format
 
 BLOCK = (32, 8)
@@ -31,61 +32,53 @@ STRIP = 4
 class CudaExchange:
     """See Exchange: the clip's own planes, converted on the device."""
 
-    def __init__(self, fmt: Format, stream: torch.cuda.Stream) -> None:
-        self.format, self.stream = fmt, stream
+    def __init__(self, fmt: Format, device: torch.device) -> None:
+        self.format, self.device = fmt, device
 
-    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
+    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
+        """See Exchange."""
+        return stage(frames, self.format, size, self.device)
+
+    def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
         """See `upload`."""
-        return upload(frames, size, self.stream)
+        return upload(staged, size, self.device)
 
-    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
+    def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
         """See `download`."""
-        return download(rgb, self.format, colour, self.stream)
+        return download(rgb, self.format, colour)
 
 
-def upload(
-    frames: Sequence[HostFrame | None],
-    size: tuple[int, int],
-    stream: torch.cuda.Stream,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
+def upload(staged: Staged, size: tuple[int, int], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
     """Frames of size (h, w) -> (B, 3, h, w), nominally in [0, 1]; a missing frame is black.
 
-    Copies and kernels are only enqueued, on the stream, which the caller has made current. A frame's numbers do not
-    depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample cannot poison
-    the recurrence.
+    Copies and kernels are only enqueued, on the current stream, a kernel for all neighbours of one colour. A frame's
+    numbers do not depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample
+    cannot poison the recurrence.
     """
-    rgb = torch.empty((len(frames), 3, *size), dtype=dtype, device=stream.device)
-    for target, frame in zip(rgb, frames, strict=True):
-        if frame is None:
-            target.zero_()
-            continue
-        host = _pinned(frame.format.bytes(size))
-        frame.format.pack(frame.planes, host.numpy())
-        planes = host.to(stream.device, non_blocking=True)  # goes on while the next frame is packed
-        parameters = parameters_in(frame.format, frame.colour, size, _strides(target))
-        kernel = _kernels(frame.format, dtype, stream.device)["planes_to_rgb"]
-        _launch(kernel, size, stream, planes, target, parameters)
+    planes = staged.packed.to(device, non_blocking=True)
+    rgb = torch.empty((len(planes), 3, *size), dtype=dtype, device=device)
+    kernel, at = _kernels(staged.format, dtype, device)["planes_to_rgb"], 0
+    for colour, same in itertools.groupby(staged.colours):
+        first, at = at, at + len(list(same))
+        if colour is None:
+            rgb[first:at].zero_()
+        else:
+            parameters = parameters_in(staged.format, colour, size, _strides(rgb[first]))
+            _launch(kernel, size, planes[first:at], rgb[first:at], parameters, frames=at - first)
     return rgb
 
 
-def download(rgb: Tensor, fmt: Format, colour: Colour, stream: torch.cuda.Stream) -> Tensor:
-    """RGB (3, H, W) of any strides -> the bytes of a packed frame, in pinned memory, complete when the stream is there.
+def download(rgb: Tensor, fmt: Format, colour: Colour) -> Downloaded:
+    """RGB (3, H, W) of any strides -> a packed frame in pinned memory.
 
-    As in `upload`, everything is only enqueued. `Format.planes` finds the planes in the bytes.
+    As in `upload`, everything is only enqueued; the copy on a stream of its own.
     """
     size = (rgb.shape[1], rgb.shape[2])
-    planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=stream.device)
+    planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=rgb.device)
     height, width = fmt.shapes(size)[-1]
-    kernel = _kernels(fmt, rgb.dtype, stream.device)["rgb_to_planes"]
-    parameters = parameters_out(fmt, colour, size, _strides(rgb))
-    _launch(kernel, (-(-height // STRIP), width), stream, rgb, planes, parameters)
-    return _pinned(planes.numel()).copy_(planes, non_blocking=True)
-
-
-def _pinned(length: int) -> Tensor:
-    """PyTorch keeps pinned memory for the next frame, and does not give it out before the copies from it are done."""
-    return torch.empty(length, dtype=torch.uint8, device="cpu", pin_memory=True)
+    kernel = _kernels(fmt, rgb.dtype, rgb.device)["rgb_to_planes"]
+    _launch(kernel, (-(-height // STRIP), width), rgb, planes, parameters_out(fmt, colour, size, _strides(rgb)))
+    return fetch(planes)
 
 
 def _strides(rgb: Tensor) -> tuple[int, int, int]:
@@ -95,15 +88,18 @@ def _strides(rgb: Tensor) -> tuple[int, int, int]:
 def _launch(
     kernel: Any,  # noqa: ANN401  (a cupy.RawKernel)
     threads: tuple[int, int],
-    stream: torch.cuda.Stream,
     source: Tensor,
     target: Tensor,
     parameters: NDArray[np.void],
+    frames: int = 1,
 ) -> None:
-    """Enqueue a kernel with a thread for each (y, x). It gets bare addresses: strides are among the parameters."""
+    """Enqueue a kernel with a thread for each (y, x) of each frame, on the current stream.
+
+    It gets bare addresses: strides are among the parameters.
+    """
     grid = tuple(-(-count // block) for count, block in zip(reversed(threads), BLOCK, strict=True))
-    with shared_stream(stream):
-        kernel(grid, BLOCK, (as_cupy(source), as_cupy(target), parameters))
+    with shared_stream(torch.cuda.current_stream(source.device)):
+        kernel((*grid, frames), BLOCK, (as_cupy(source), as_cupy(target), parameters))
 
 
 def as_cupy(tensor: Tensor) -> Any:  # noqa: ANN401  (a cupy.ndarray)
@@ -143,8 +139,8 @@ def _kernels(fmt: Format, element: torch.dtype, device: torch.device) -> dict[st
         return {name: module.get_function(name) for name in ("planes_to_rgb", "rgb_to_planes")}
 
 
-def trouble(fmt: Format, stream: torch.cuda.Stream) -> str | None:
-    """Why CuPy cannot serve a format on the stream's device, and what to install; None where it can.
+def trouble(fmt: Format, device: torch.device) -> str | None:
+    """Why CuPy cannot serve a format on a device, and what to install; None where it can.
 
     CuPy may be missing, built for another CUDA, or without a compiler: trying it tells all of these, and what has been
     compiled for the trial is needed anyway.
@@ -153,13 +149,11 @@ def trouble(fmt: Format, stream: torch.cuda.Stream) -> str | None:
     ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
     colour = Colour(matrix=1, full=True)
     try:
-        with torch.cuda.device(stream.device), torch.cuda.stream(stream):
-            rgb = upload([HostFrame(format=fmt, planes=ones, colour=colour)], size, stream)
-            packed = download(rgb[0], fmt, colour, stream)
-            stream.synchronize()
+        staged = stage([HostFrame(format=fmt, planes=ones, colour=colour)], fmt, size, device)
+        packed = download(upload(staged, size, device)[0], fmt, colour).wait()
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
         return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"
-    back = fmt.planes(packed.numpy(), size)
+    back = fmt.planes(packed, size)
     right = all(np.allclose(plane, one, atol=1e-2) for plane, one in zip(back, ones, strict=True))
     return None if right else f"CuPy computes wrongly; {_advice()}"
 

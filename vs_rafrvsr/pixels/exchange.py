@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
+import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,14 +26,85 @@ class HostFrame:
     colour: Colour
 
 
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Frames of one format on their way to the device: copied, so that their own memory is free."""
+
+    format: Format
+    colours: Sequence[Colour | None]
+    """Of each frame, None for a missing one."""
+    packed: Tensor
+    """(B, bytes of a packed frame) uint8 in host memory, pinned where there is a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downloaded:
+    """One frame on its way to host memory."""
+
+    packed: Tensor
+    """Its bytes: Format.planes finds the planes in them."""
+    event: torch.cuda.Event | None
+    """When they are all there; None if they are."""
+
+    def wait(self) -> NDArray[np.uint8]:
+        """The bytes, complete."""
+        if self.event is not None:
+            self.event.synchronize()
+        packed: NDArray[np.uint8] = self.packed.numpy()
+        return packed
+
+
 class Exchange(Protocol):
     """One route for the frames of a clip; nothing is kept between calls."""
 
     format: Format
     """Of the frames that it takes and gives."""
 
-    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
-        """Frames of size (h, w) -> (B, 3, h, w) fp32, nominally in [0, 1], finite; a missing frame is black."""
+    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
+        """Copy frames of size (h, w). For any thread; the other two are for the device's."""
 
-    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
-        """RGB (3, H, W) fp32 -> the bytes of a packed frame in host memory; on CUDA the copy is only enqueued."""
+    def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
+        """-> (B, 3, h, w) fp32, nominally in [0, 1], finite; a missing frame is black. On CUDA only enqueued."""
+
+    def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
+        """RGB (3, H, W) fp32 -> a packed frame; on CUDA only enqueued."""
+
+
+def stage(frames: Sequence[HostFrame | None], fmt: Format, size: tuple[int, int], device: torch.device) -> Staged:
+    """Copy frames for a device. A missing one's bytes are zeros."""
+    packed = host_memory((len(frames), fmt.bytes(size)), device)
+    for target, frame in zip(packed.numpy(), frames, strict=True):
+        if frame is None:
+            target.fill(0)
+        else:
+            fmt.pack(frame.planes, target)
+    colours = [None if frame is None else frame.colour for frame in frames]
+    return Staged(format=fmt, colours=colours, packed=packed)
+
+
+def fetch(packed: Tensor) -> Downloaded:
+    """Copy bytes from a GPU on a stream of its own: what the current one does next need not wait for that."""
+    stream = _copy_stream(packed.device)
+    stream.wait_stream(torch.cuda.current_stream(packed.device))
+    packed.record_stream(stream)
+    with torch.cuda.stream(stream):
+        host = host_memory(packed.shape, packed.device).copy_(packed, non_blocking=True)
+        event = torch.cuda.Event(blocking=True)  # who waits sleeps: the cores are for others
+        event.record(stream)
+    return Downloaded(packed=host, event=event)
+
+
+def host_memory(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Bytes that a device's copies can reach.
+
+    PyTorch keeps pinned memory for the next frame, and does not give it out before the copies from it are done.
+    """
+    if device.type == "cpu":
+        return torch.empty(shape, dtype=torch.uint8)
+    with torch.cuda.device(device):  # else a context would be made on another GPU
+        return torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=True)
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

@@ -177,10 +177,13 @@ DEVICE void strip_out(const ELEMENT *rgb, SAMPLE *planes, int x, int strip, cons
 }
 
 #ifdef __CUDACC__
+/* Frames of one colour that lie one after the other, planes and tensors, a layer of the grid each. */
 extern "C" __global__ void planes_to_rgb(const SAMPLE *planes, ELEMENT *rgb, Parameters p) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
+    const long long area = (long long)p.width * p.height, frame = blockIdx.z;
+    const long long samples = FAMILY == GRAY ? area : FAMILY == RGB ? 3 * area : area + 2 * (area >> (SUB_W + SUB_H));
     if (x < p.width && y < p.height)
-        pixel_in(planes, rgb, x, y, p);
+        pixel_in(planes + frame * samples, rgb + frame * 3 * p.strides[0], x, y, p);
 }
 
 extern "C" __global__ void rgb_to_planes(const ELEMENT *rgb, SAMPLE *planes, Parameters p) {

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import HostFrame
+from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, Staged, fetch, stage
 from vs_rafrvsr.pixels.formats import FORMATS
 
 
@@ -25,20 +24,17 @@ class RgbExchange:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def upload(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Tensor:
-        """NaN becomes 0, infinities the end of the nominal range: one bad sample must not poison the recurrence."""
-        pinned = self.device.type == "cuda"
-        staging = torch.zeros((len(frames), 3, *size), dtype=torch.float32, device="cpu", pin_memory=pinned)
-        for target, frame in zip(staging.numpy(), frames, strict=True):
-            if frame is not None:
-                for channel, plane in zip(target, frame.planes, strict=True):
-                    np.copyto(channel, plane)
-        return staging.to(self.device, non_blocking=True).nan_to_num_(nan=0.0, posinf=1.0, neginf=0.0)
+    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
+        """See Exchange."""
+        return stage(frames, self.format, size, self.device)
 
-    def download(self, rgb: Tensor, colour: Colour) -> Tensor:
+    def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
+        """NaN becomes 0, infinities the end of the nominal range: one bad sample must not poison the recurrence."""
+        rgb = staged.packed.view(torch.float32).view(-1, 3, *size).to(self.device, non_blocking=True)
+        return rgb.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
+
+    def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
         """The same numbers; RGB has no other colour."""
         del colour
-        if rgb.device.type == "cuda":
-            host = torch.empty(rgb.shape, dtype=rgb.dtype, device="cpu", pin_memory=True)
-            rgb = host.copy_(rgb, non_blocking=True)
-        return rgb.contiguous().view(-1).view(torch.uint8)
+        packed = rgb.contiguous().view(-1).view(torch.uint8)
+        return Downloaded(packed=packed, event=None) if self.device.type == "cpu" else fetch(packed)

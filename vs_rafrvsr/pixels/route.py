@@ -10,10 +10,10 @@ from vs_rafrvsr.pixels.formats import FORMATS
 from vs_rafrvsr.pixels.planes import RgbExchange
 
 
-def choose(name: str, device: torch.device, stream: torch.cuda.Stream | None) -> tuple[Exchange, str | None]:
+def choose(name: str, device: torch.device) -> tuple[Exchange, str | None]:
     """The exchange for a format, by VapourSynth's name, and why it is not the fastest one, if there is a remedy."""
     fmt = FORMATS.get(name)
-    if stream is None or fmt is None:
+    if device.type == "cpu" or fmt is None:
         return RgbExchange(device), None
-    why = cuda.trouble(fmt, stream)
-    return (cuda.CudaExchange(fmt, stream), None) if why is None else (RgbExchange(device), why)
+    why = cuda.trouble(fmt, device)
+    return (cuda.CudaExchange(fmt, device), None) if why is None else (RgbExchange(device), why)

@@ -64,18 +64,11 @@ typedef struct VSAPI {
     VSFrame *(*copyFrame)(const VSFrame *f, VSCore *core);
     const VSMap *(*getFramePropertiesRO)(const VSFrame *f);
     VSMap *(*getFramePropertiesRW)(VSFrame *f);
-    ptrdiff_t (*getStride)(const VSFrame *f, int plane);
-    const uint8_t *(*getReadPtr)(const VSFrame *f, int plane);
-    uint8_t *(*getWritePtr)(VSFrame *f, int plane);
-    const VSVideoFormat *(*getVideoFrameFormat)(const VSFrame *f);
-    int (*getFrameWidth)(const VSFrame *f, int plane);
-    int (*getFrameHeight)(const VSFrame *f, int plane);
     int (*getVideoFormatName)(const VSVideoFormat *format, char *buffer);
     int (*getVideoFormatByID)(VSVideoFormat *format, uint32_t id, VSCore *core);
     uint32_t (*queryVideoFormatID)(int family, int sampleType, int bits, int subW, int subH, VSCore *core);
     const VSFrame *(*getFrameFilter)(int n, VSNode *node, VSFrameContext *ctx);
     void (*requestFrameFilter)(int n, VSNode *node, VSFrameContext *ctx);
-    void (*releaseFrameEarly)(VSNode *node, int n, VSFrameContext *ctx);
     void (*setFilterError)(const char *message, VSFrameContext *ctx);
     VSMap *(*createMap)(void);
     void (*freeMap)(VSMap *map);
@@ -103,6 +96,15 @@ typedef struct VSAPI {
 enum { UPSCALE, VERSION, MODELS };
 static int rafrvsr_ready;
 int rafrvsr_close(void);
+
+typedef struct { uint8_t *data; ptrdiff_t stride; int width, height; ...; } RafrvsrPlane;
+int rafrvsr_planes(VSFrame *frame, int writable, RafrvsrPlane *planes, const VSAPI *vsapi);
+int rafrvsr_integers(const VSMap *map, char *const *keys, int count, int64_t *values, int *missing, const VSAPI *vsapi);
+int rafrvsr_request(const int *numbers, int count, VSNode *node, VSFrameContext *ctx, const VSAPI *vsapi);
+int rafrvsr_take(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
+    const VSAPI *vsapi);
+int rafrvsr_release(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
+    const VSAPI *vsapi);
 
 extern "Python" {
     void rafrvsr_call(int function, const VSMap *in, VSMap *out, VSCore *core, const VSAPI *vsapi);

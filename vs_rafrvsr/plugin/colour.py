@@ -7,9 +7,12 @@ from typing import Any
 
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.pixels.colour import CHROMA_OFFSETS, MATRICES, Colour
-from vs_rafrvsr.plugin.host import Frame, Host, lib
+from vs_rafrvsr.plugin.host import Frame, Host, Keys, lib
 
 BT709, BT601 = 1, 6
+
+_PROPERTIES = Keys(b"_Matrix", b"_Range", b"_ColorRange", b"_ChromaLocation", b"_Transfer", b"_Primaries")
+"""`_ColorRange` is deprecated, and the other way round: 1 is limited."""
 
 UNSPECIFIED = 2
 """ITU-T H.273: `_Matrix`, `_Transfer` or `_Primaries` that says nothing."""
@@ -38,12 +41,15 @@ class ColourReader:
 
     def said(self, frame: Frame, host: Host) -> Said:
         """What the frame says."""
+        matrix, full, limited, chromaloc, transfer, primaries = host.integers(frame, _PROPERTIES)
+        if full is None and limited is not None:
+            full = 1 - limited
         return Said(
-            matrix=_specified(host.prop(frame, b"_Matrix")) if self.family != lib.cfRGB else None,
-            range=_range(frame, host),
-            chromaloc=host.prop(frame, b"_ChromaLocation") if self.subsampled else None,
-            transfer=_specified(host.prop(frame, b"_Transfer")),
-            primaries=_specified(host.prop(frame, b"_Primaries")),
+            matrix=_specified(matrix) if self.family != lib.cfRGB else None,
+            range=full,
+            chromaloc=chromaloc if self.subsampled else None,
+            transfer=_specified(transfer),
+            primaries=_specified(primaries),
         )
 
     def matrix(self, said: Said) -> int | None:
@@ -70,11 +76,3 @@ class ColourReader:
 
 def _specified(value: int | None) -> int | None:
     return None if value == UNSPECIFIED else value
-
-
-def _range(frame: Frame, host: Host) -> int | None:
-    """`_Range` (1 is full), or the deprecated `_ColorRange`, which is the other way round."""
-    value = host.prop(frame, b"_Range")
-    if value is None and (old := host.prop(frame, b"_ColorRange")) is not None:
-        value = 1 - old
-    return value

@@ -27,6 +27,51 @@ static int rafrvsr_close(void) {
     return inside;
 }
 
+/* Several of VapourSynth's functions at once. Every call from Python lets another thread take the interpreter, and with
+   many threads it is the waiting to have it back that costs. All return how many they did: cffi's wrapper of a void
+   function refers to Py_None, and the library could not be loaded by a host without Python. */
+typedef struct { uint8_t *data; ptrdiff_t stride; int width, height; } RafrvsrPlane;
+
+static int rafrvsr_planes(VSFrame *frame, int writable, RafrvsrPlane *planes, const VSAPI *vsapi) {
+    const int count = vsapi->getVideoFrameFormat(frame)->numPlanes;
+    for (int p = 0; p < count; p++) {
+        planes[p].data = writable ? vsapi->getWritePtr(frame, p) : (uint8_t *)vsapi->getReadPtr(frame, p);
+        planes[p].stride = vsapi->getStride(frame, p);
+        planes[p].width = vsapi->getFrameWidth(frame, p);
+        planes[p].height = vsapi->getFrameHeight(frame, p);
+    }
+    return count;
+}
+
+static int rafrvsr_integers(const VSMap *map, char *const *keys, int count, int64_t *values, int *missing,
+                            const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++)
+        values[i] = vsapi->mapGetInt(map, keys[i], 0, &missing[i]);
+    return count;
+}
+
+static int rafrvsr_request(const int *numbers, int count, VSNode *node, VSFrameContext *ctx, const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++)
+        vsapi->requestFrameFilter(numbers[i], node, ctx);
+    return count;
+}
+
+static int rafrvsr_take(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
+                        const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++)
+        frames[i] = vsapi->getFrameFilter(numbers[i], node, ctx);
+    return count;
+}
+
+static int rafrvsr_release(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
+                           const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++) {
+        vsapi->freeFrame(frames[i]);
+        vsapi->releaseFrameEarly(node, numbers[i], ctx);
+    }
+    return count;
+}
+
 /* A host may have no Python at all. Asking the loader comes first: touching a Python symbol there would kill the host. */
 static int python_runs(void) {
     int (*is_initialized)(void);

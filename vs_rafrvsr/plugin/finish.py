@@ -7,11 +7,13 @@ from typing import Any
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import ColourReader, Said
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
 
 CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
 """Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
+
+_FIELD, _OURS = Keys(b"_FieldBased"), Keys(RESET, FALLBACK)
 
 
 class Finish:
@@ -52,7 +54,8 @@ class Finish:
                 node = self._node(self.colours.said(source, host), host)
                 if frame_data[0] != ffi.NULL:
                     return self._finished(source, host.api.getFrameFilter(n, node, context), host)
-                refuse_interlaced(source, n, host)
+                (field,) = host.integers(source, _FIELD)
+                refuse_interlaced(field, n)
                 frame_data[0] = node
                 host.api.requestFrameFilter(n, node, context)
             finally:
@@ -78,7 +81,7 @@ class Finish:
 
     def _finished(self, source: Frame, result: Frame, host: Host) -> Frame:
         frame = host.api.copyFrame(result, host.core)
-        ours = {name: host.prop(result, name) for name in (RESET, FALLBACK)}
+        ours = dict(zip((RESET, FALLBACK), host.integers(result, _OURS), strict=True))
         host.api.freeFrame(result)
         props = host.api.getFramePropertiesRW(frame)
         host.api.clearMap(props)

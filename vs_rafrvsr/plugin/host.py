@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +37,15 @@ type Node = Any
 type Frame = Any
 type Map = Any
 type Context = Any
+
+
+class Keys:
+    """Names of integer properties that are read together."""
+
+    def __init__(self, *names: bytes) -> None:
+        self.names = [ffi.new("char[]", name) for name in names]
+        self.array = ffi.new("char *[]", self.names)
+
 
 RESIZE = b"com.vapoursynth.resize"
 
@@ -87,15 +98,26 @@ class Host:
         finally:
             self.api.freeMap(result)
 
-    def prop(self, frame: Frame, name: bytes) -> int | None:
-        """An integer frame property, None where the frame has none."""
-        return self.get_int(self.api.getFramePropertiesRO(frame), name)
+    def integers(self, frame: Frame, keys: Keys) -> list[int | None]:
+        """Integer properties of a frame, None where it has none."""
+        count = len(keys.names)
+        values, missing = ffi.new("int64_t[]", count), ffi.new("int[]", count)
+        lib.rafrvsr_integers(self.api.getFramePropertiesRO(frame), keys.array, count, values, missing, self.api)
+        return [None if gone else value for value, gone in zip(values, missing, strict=True)]
 
-    def get_int(self, values: Map, name: bytes) -> int | None:
-        """An integer of a map, None where it has none."""
-        error = ffi.new("int *")
-        value = self.api.mapGetInt(values, name, 0, error)
-        return None if error[0] else int(value)
+    def request(self, numbers: Sequence[int], node: Node, context: Context) -> None:
+        """Ask for frames of a node: the callback is entered again when all are there."""
+        lib.rafrvsr_request(numbers, len(numbers), node, context, self.api)
+
+    @contextmanager
+    def taken(self, numbers: Sequence[int], node: Node, context: Context) -> Iterator[dict[int, Frame]]:
+        """Frames that have been requested, by their numbers; afterwards they are given back, for good."""
+        frames = ffi.new("VSFrame *[]", len(numbers))
+        lib.rafrvsr_take(numbers, len(numbers), frames, node, context, self.api)
+        try:
+            yield dict(zip(numbers, frames, strict=True))
+        finally:
+            lib.rafrvsr_release(numbers, len(numbers), frames, node, context, self.api)
 
     def get_text(self, values: Map, key: bytes) -> str:
         """A string of a map. Bytes that are no UTF-8 become what Python's file functions turn back into them."""
@@ -105,15 +127,11 @@ class Host:
 
     def planes(self, frame: Frame, dtype: np.dtype[Any], writable: bool = False) -> list[NDArray[Any]]:
         """The planes of a frame, whose samples are of `dtype`, as views of its memory (rows are padded)."""
-        count = self.api.getVideoFrameFormat(frame).numPlanes
-        return [self._plane(frame, p, dtype, writable) for p in range(count)]
+        planes = ffi.new("RafrvsrPlane[3]")
+        count = lib.rafrvsr_planes(frame, writable, planes, self.api)
+        return [_view(planes[p], dtype) for p in range(count)]
 
-    def _plane(self, frame: Frame, p: int, dtype: np.dtype[Any], writable: bool) -> NDArray[Any]:
-        pointer = self.api.getWritePtr(frame, p) if writable else self.api.getReadPtr(frame, p)
-        stride, height, width = (
-            self.api.getStride(frame, p),
-            self.api.getFrameHeight(frame, p),
-            self.api.getFrameWidth(frame, p),
-        )
-        rows = np.frombuffer(ffi.buffer(pointer, stride * height), dtype).reshape(height, stride // dtype.itemsize)
-        return rows[:, :width]
+
+def _view(plane: Any, dtype: np.dtype[Any]) -> NDArray[Any]:  # noqa: ANN401  (a cffi struct)
+    rows = np.frombuffer(ffi.buffer(plane.data, plane.stride * plane.height), dtype)
+    return rows.reshape(plane.height, plane.stride // dtype.itemsize)[:, : plane.width]

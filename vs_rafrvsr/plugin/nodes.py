@@ -57,7 +57,7 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
 
 def _network(options: Options, video: Any, host: Host) -> Network:  # noqa: ANN401  (a cffi struct)
     runtime = Runtime.choose(options)
-    exchange, remark = runtime.run(route.choose, host.format_name(video.format), runtime.device, runtime.stream)
+    exchange, remark = runtime.run(route.choose, host.format_name(video.format), runtime.device)
     if remark is not None:
         host.log(f"{remark}. Frames are converted on the CPU, which is slower", warning=True)
     return prepare(options, video.numFrames, (video.height, video.width), exchange, runtime)

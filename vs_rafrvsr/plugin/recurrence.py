@@ -13,7 +13,7 @@ from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.pixels.exchange import HostFrame
 from vs_rafrvsr.plugin.colour import ColourReader
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Node, ffi, lib
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Node, ffi, lib
 
 RESET = b"_RafrvsrReset"
 """Property of an output frame with which the recurrence began anew."""
@@ -22,9 +22,11 @@ FALLBACK = b"_RafrvsrTileFallback"
 """Property of an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
 
 
-def refuse_interlaced(frame: Frame, n: int, host: Host) -> None:
-    """Raise ClipError for a frame that says it is interlaced."""
-    field = host.prop(frame, b"_FieldBased")
+_PROPERTIES = Keys(b"_FieldBased", b"_SceneChangePrev", b"_SceneChangeNext")
+
+
+def refuse_interlaced(field: int | None, n: int) -> None:
+    """Raise ClipError for a frame whose `_FieldBased` says that it is interlaced."""
     if field in (1, 2):
         raise ClipError(
             f"frame {n} is interlaced (_FieldBased={field}); deinterlace first, e.g. with bwdif.Bwdif, or, if it is "
@@ -87,16 +89,20 @@ class Recurrence:
         while isinstance(found := self.engine.look(request.ticket), range):
             request.look = found
             request.asked = [m for m in found if m == request.ticket.n or not self.engine.is_hole(m)]
-            for m in request.asked:
-                host.api.requestFrameFilter(m, self.source, context)
             if request.asked:
+                host.request(request.asked, self.source, context)
                 return None
             self.engine.feed(request.ticket, found, {})
         return found
 
     def _bring(self, request: _Request, context: Context, host: Host) -> None:
-        frames: dict[int, Frame] = {m: host.api.getFrameFilter(m, self.source, context) for m in request.asked}
-        try:
+        """Feed the look that was asked for, unless it has been fed, or is being fed by another request that has it."""
+        with (
+            host.taken(request.asked, self.source, context) as frames,
+            self.engine.bringing(request.ticket, request.look) as mine,
+        ):
+            if not mine:
+                return
             fit = {}
             for m, frame in frames.items():
                 try:
@@ -106,23 +112,17 @@ class Recurrence:
                     if m == request.ticket.n:
                         raise
             self.engine.feed(request.ticket, request.look, fit)
-        finally:
-            for m, frame in frames.items():
-                host.api.freeFrame(frame)
-                host.api.releaseFrameEarly(self.source, m, context)
 
     def _note_failures(self, request: _Request, context: Context, host: Host) -> None:
         """A source frame failed: VapourSynth passes its message on; here the frame is marked, so that others go on."""
-        for m in request.asked:
-            frame = host.api.getFrameFilter(m, self.source, context)
-            if frame == ffi.NULL:
-                self.engine.fail(m)
-            else:
-                host.api.freeFrame(frame)
+        with host.taken(request.asked, self.source, context) as frames:
+            for m, frame in frames.items():
+                if frame == ffi.NULL:
+                    self.engine.fail(m)
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
         video = self.output
-        planes = self.format.planes(output.wait(), (video.height, video.width))
+        planes = self.format.planes(output.frame.wait(), (video.height, video.width))
         frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
         for target, plane in zip(host.planes(frame, self.format.dtype, writable=True), planes, strict=True):
             np.copyto(target, plane)
@@ -132,10 +132,11 @@ class Recurrence:
         return frame
 
     def _source_frame(self, n: int, frame: Frame, host: Host) -> SourceFrame:
-        refuse_interlaced(frame, n, host)
+        field, scene_change_prev, scene_change_next = host.integers(frame, _PROPERTIES)
+        refuse_interlaced(field, n)
         colour = self.colours.known(frame, n, host)
         return SourceFrame(
             pixels=HostFrame(format=self.format, planes=host.planes(frame, self.format.dtype), colour=colour),
-            scene_change_prev=host.prop(frame, b"_SceneChangePrev"),
-            scene_change_next=host.prop(frame, b"_SceneChangeNext"),
+            scene_change_prev=scene_change_prev,
+            scene_change_next=scene_change_next,
         )
