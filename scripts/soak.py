@@ -4,12 +4,14 @@
 
 Every hundredth frame there is a seek to a random place of the clip, from which a few frames are taken; all of them are
 compared, bit for bit, with what linear play gave. Prints one JSON object: slopes are least-squares fits over the second
-half, in bytes (handles, threads) per 1,000 frames.
+half, in bytes (handles, threads) per 1,000 frames. `host` is what the process occupies, `in_use` what of it the C
+library has given out: what it merely keeps, because freed blocks lie between used ones, is in the first alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import random
 import time
@@ -44,6 +46,25 @@ def chain(frames: int, width: int, height: int, device: str) -> vs.VideoNode:
     return core.rafrvsr.Upscale(first.resize.Bicubic(width, height), device=device, chunk=40, warmup=4)
 
 
+class MallInfo(ctypes.Structure):
+    """What mallinfo2(3) returns."""
+
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
+        *((name, ctypes.c_size_t) for name in ("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")),
+    )
+
+
+def in_use() -> int:
+    """Bytes that glibc has given out; 0 with other C libraries."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = MallInfo
+    found = mallinfo()
+    return int(found.uordblks + found.hblkhd)
+
+
 class Watch:
     """Samples of this process while it works."""
 
@@ -52,23 +73,23 @@ class Watch:
         self.rows: list[tuple[float, ...]] = []
 
     def look(self, frame: int) -> None:
-        """Note frame number, seconds, host memory, device memory, handles and threads."""
+        """Note frame number, seconds, host memory, what of it is in use, device memory, handles and threads."""
         if frame % self.every == 0:
             card = torch.cuda.memory_reserved() if torch.cuda.is_available() else 0
             now, host = time.monotonic() - self.start, self.process.memory_info().rss
-            self.rows.append((frame, now, host, card, self.process.num_fds(), self.process.num_threads()))
+            self.rows.append((frame, now, host, in_use(), card, self.process.num_fds(), self.process.num_threads()))
 
     def report(self) -> dict[str, object]:
-        """Slopes of the second half, speed of both halves, and memory now and then: (frame, host MiB, device MiB)."""
+        """Slopes of the second half, speed of both halves, and (frame, host, in use, device) in MiB now and then."""
         table = np.array(self.rows)
         late = table[len(table) // 2 :]
-        slopes = [float(np.polyfit(late[:, 0], late[:, i], 1)[0] * 1000) for i in range(2, 6)]
+        slopes = [float(np.polyfit(late[:, 0], late[:, i], 1)[0] * 1000) for i in range(2, 7)]
         middle, last = late[0], late[-1]
         early_fps = (middle[0] - table[0, 0]) / (middle[1] - table[0, 1])
         late_fps = (last[0] - middle[0]) / (last[1] - middle[1])
-        names = ("host_bytes", "device_bytes", "handles", "threads")
+        names = ("host_bytes", "in_use_bytes", "device_bytes", "handles", "threads")
         slope = {f"{name}_per_1000_frames": value for name, value in zip(names, slopes, strict=True)}
-        memory = [(row[0], round(row[2] / 2**20, 1), round(row[3] / 2**20, 1)) for row in self.rows[:: SAMPLES // 20]]
+        memory = [(row[0], *(round(value / 2**20, 1) for value in row[2:5])) for row in self.rows[:: SAMPLES // 20]]
         return {**slope, "fps_first_half": early_fps, "fps_second_half": late_fps, "memory": memory}
 
 

@@ -83,11 +83,14 @@ def source(n: int, cuts: frozenset[int]) -> SourceFrame:
     return SourceFrame(pixels=pixels, scene_change_prev=int(n in cuts), scene_change_next=None)
 
 
-def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int) -> Engine:
+def engine(
+    frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int, *, runs_ahead: bool = False
+) -> Engine:
+    """With the toy model; `runs_ahead` as on a GPU."""
     options = Options(chunk=chunk, warmup=warmup, leadin=leadin, scenecut="props", device="cpu")
     grid = Grid(frames=frames, chunk=chunk, warmup=warmup, leadin=leadin)
     runtime = Runtime.choose(options)
-    return Engine(
+    core = Engine(
         Network(
             model=cast(RecurrentModel, Toy()),
             runtime=runtime,
@@ -99,6 +102,8 @@ def engine(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: i
             numerics="toy",
         )
     )
+    core.runs_ahead = runs_ahead
+    return core
 
 
 REQUESTS = itertools.count()
@@ -160,14 +165,14 @@ def cases(draw: st.DrawFn) -> tuple[int, frozenset[int], int, int, int, list[lis
     return frames, cuts, chunk, warmup, leadin, readers
 
 
-@given(cases())
+@given(cases(), st.booleans())
 @settings(max_examples=EXAMPLES, deadline=None)
 def test_every_order_and_every_interleaving_of_readers_gives_the_linear_result(
-    case: tuple[int, frozenset[int], int, int, int, list[list[int]]],
+    case: tuple[int, frozenset[int], int, int, int, list[list[int]]], runs_ahead: bool
 ) -> None:
     frames, cuts, chunk, warmup, leadin, readers = case
     wanted = list(reference(frames, cuts, chunk, warmup, leadin))
-    core = engine(frames, cuts, chunk, warmup, leadin)
+    core = engine(frames, cuts, chunk, warmup, leadin, runs_ahead=runs_ahead)
     wrong: list[int] = []
 
     def read(order: list[int]) -> None:
@@ -288,8 +293,10 @@ def test_a_snapshot_on_cuda_graphs_is_a_copy() -> None:
     assert kept.hidden.sum() == 3
 
 
+@pytest.mark.parametrize("readers", [1, 2, 8])
+@pytest.mark.parametrize("runs_ahead", [False, True])
 def test_linear_play_steps_through_every_frame_once_however_many_threads_play(
-    steps: list[int], monkeypatch: pytest.MonkeyPatch
+    steps: list[int], monkeypatch: pytest.MonkeyPatch, readers: int, runs_ahead: bool
 ) -> None:
     download = RgbExchange.download
 
@@ -299,14 +306,14 @@ def test_linear_play_steps_through_every_frame_once_however_many_threads_play(
 
     monkeypatch.setattr(RgbExchange, "download", slow)
     frames = 120
-    core = engine(frames, frozenset(), 40, 4, 0)
+    core = engine(frames, frozenset(), 40, 4, 0, runs_ahead=runs_ahead)
     order = iter(range(frames))
 
     def play() -> None:
         for n in order:
             fetch(core, n, frozenset())
 
-    threads = [threading.Thread(target=play) for _ in range(8)]
+    threads = [threading.Thread(target=play) for _ in range(readers)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -14,12 +14,16 @@ import torch
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.pixels.exchange import Downloaded, Staged
+from vs_rafrvsr.schedule import GROUP
 
 KEPT_CHUNKS = 3
 """Chunks whose state is kept although nobody waits for them: with one, readers that cross a grid line thrash."""
 
-RUN_AHEAD = 16
-"""Outputs kept although nobody has asked for them yet: requests come slightly out of order, or one by one backwards."""
+NEAR = 16
+"""Requests that lie closer together than this are one play, forwards or backwards, slightly out of order."""
+
+RUN_AHEAD = GROUP + NEAR
+"""Outputs kept at most although nobody has asked for them: a GPU makes those of a whole look as soon as it can."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +66,9 @@ class Ticket:
     n: int
     course: _Course
     far: bool
-    """Whether it is a seek: its chunk was further than RUN_AHEAD from n. A seek leaves snapshots for the next one."""
+    """Whether it is a seek: its chunk was not NEAR n. A seek leaves snapshots for the next one."""
+    forwards: bool
+    """Whether it goes on where the last request was: then the frames after it will be asked for too."""
     first: int
     """Outputs that are worth keeping begin here."""
 
@@ -77,6 +83,8 @@ class Engine:
 
     def __init__(self, network: Network) -> None:
         self.network, self.runtime = network, network.runtime
+        self.runs_ahead = network.runtime.stream is not None
+        """Whether outputs are made before they are asked for: where making them only means to enqueue them."""
         self._book = threading.Lock()  # guards what follows; chunks move on the device's thread alone
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
@@ -92,12 +100,11 @@ class Engine:
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
         with self._book:
-            course = self._course_for(n)
+            course, latest = self._course_for(n), self._latest
             course.waiting[n] += 1
-            far = n - course.position > RUN_AHEAD
-            backwards = 0 < self._latest - n <= RUN_AHEAD
+            far, forwards, backwards = n - course.position > NEAR, 0 < n - latest <= NEAR, 0 < latest - n <= NEAR
             self._latest = n
-            return Ticket(n, course, far=far, first=n if far and not backwards else n - RUN_AHEAD)
+            return Ticket(n, course, far=far, forwards=forwards, first=n if far and not backwards else n - NEAR)
 
     def close(self, ticket: Ticket) -> None:
         """End a request, whether it got its output or not."""
@@ -170,13 +177,13 @@ class Engine:
             with self._breaking(ticket.course):
                 self._pace()
                 ticket.course.chunk.read(frames, staged)
-                if self.runtime.stream is not None:
-                    self._enqueue_awaited(ticket)
+                if self.runs_ahead:
+                    self._run_ahead(ticket)
 
-    def _enqueue_awaited(self, ticket: Ticket) -> None:
-        """Make what others wait for too, as far as it goes: then they need not come to the device's thread."""
+    def _run_ahead(self, ticket: Ticket) -> None:
+        """Enqueue what others wait for or will ask for: the device stays busy, and they find it there at once."""
         course = ticket.course
-        while course.chunk.position <= max(course.waiting, default=-1):
+        while ticket.forwards or course.chunk.position <= max(course.waiting, default=-1):
             made = course.chunk.advance()
             if made is None:
                 return
