@@ -177,6 +177,7 @@ class Engine:
             with self._breaking(ticket.course):
                 self._pace()
                 ticket.course.chunk.read(frames, staged)
+                self.runtime.trim()
                 if self.runs_ahead:
                     self._run_ahead(ticket)
 

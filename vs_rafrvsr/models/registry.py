@@ -47,7 +47,12 @@ MODELS = {
     for row in (
         ModelRow(
             name="rafrvsr",
-            file="rafrvsr.safetensors",
+            file="rafrvsr-bi.safetensors",
+            summary="the default: rafrvsr-bi, until weights for real video are there",
+        ),
+        ModelRow(
+            name="rafrvsr-bi",
+            file="rafrvsr-bi.safetensors",
             summary="clean sources (bicubic): sharpens noise and compression artefacts as if they were detail",
         ),
     )
