@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from tests.training.fabricated import clip
 from vs_rafrvsr.training import checkpoint, data
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.pool import PLAN
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, change
 from vs_rafrvsr.training.validate import SETTLED
@@ -54,6 +55,16 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
     assert losses_of(second) == unbroken[1:]
     for name, tensor in whole.optimiser.state().items():
         assert torch.equal(tensor, second.optimiser.state()[name]), name
+
+
+def test_half_of_the_clips_go_on_from_an_aged_state(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(age=2, steps=4), prepared, CPU, tmp_path)
+    assert trainer.pool.frames == 5
+    assert len(losses_of(trainer)) == 1
+    aged = trainer.pool.draw(trainer.rng, 1000)[:, PLAN.index("aged")]
+    assert 400 < aged.sum() < 600
+    plain = Trainer(tiny(steps=4), prepared, CPU, tmp_path / "plain")
+    assert plain.pool.frames == 3
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:

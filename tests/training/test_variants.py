@@ -76,6 +76,22 @@ def test_frame_0_ignores_its_flow_and_later_frames_use_theirs() -> None:
         assert changed.tolist() == [t > 0 and s >= t for s in range(4)]
 
 
+def test_an_aged_state_is_that_of_the_frames_before_and_carries_no_gradient() -> None:
+    lr, flow = frames()
+    net = net_of(PLAIN)
+    whole, _ = Unroll(net, None, None)(lr, flow)
+    fresh, _ = Unroll(net, None, None)(lr[:, 2:], flow[:, 2:])
+    old = lr.clone().requires_grad_()
+    aged, used = Unroll(net, None, None, age=2)(old, flow, aged=torch.tensor([1.0, 0.0]))
+    assert aged.shape[1] == used.shape[1] == lr.shape[1] - 2
+    assert torch.equal(aged[0], whole[0, 2:])
+    torch.testing.assert_close(aged[1], fresh[1])
+    aged.sum().backward()
+    assert old.grad is not None
+    assert not old.grad[:, :2].any()
+    assert old.grad[:, 2:].any()
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -47,13 +47,13 @@ MODELS = {
     for row in (
         ModelRow(
             name="rafrvsr",
-            file="rafrvsr-bi.safetensors",
-            summary="the default: rafrvsr-bi, until weights for real video are there",
+            file="rafrvsr.safetensors",
+            summary="clean sources (bicubic): sharpens noise and compression artefacts as if they were detail",
         ),
         ModelRow(
             name="rafrvsr-bi",
             file="rafrvsr-bi.safetensors",
-            summary="clean sources (bicubic): sharpens noise and compression artefacts as if they were detail",
+            summary="clean sources (bicubic), sharper, for benchmarks only: long shots of still detail can go wrong",
         ),
     )
 }

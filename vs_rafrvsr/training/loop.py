@@ -73,29 +73,41 @@ class Unroll:
         joint_updates: RAFT's updates, run here on the LR frames; None takes the flow given.
         precision: of the convolutions.
         compiled: compile the recurrent step, for one size.
+        age: frames at a clip's beginning that only make the state for the others: no gradient, and not returned.
     """
 
     def __init__(
-        self, net: Net, joint_updates: int | None, precision: torch.dtype | None, compiled: bool = False
+        self,
+        net: Net,
+        joint_updates: int | None,
+        precision: torch.dtype | None,
+        compiled: bool = False,
+        age: int = 0,
     ) -> None:
-        self.net, self.joint_updates, self.precision = net, joint_updates, precision
+        self.net, self.joint_updates, self.precision, self.age = net, joint_updates, precision, age
         self.advance = torch.compile(net.advance, dynamic=False) if compiled else net.advance
 
-    def __call__(self, lr: Tensor, flow: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
+    def __call__(
+        self, lr: Tensor, flow: Tensor, keep: Tensor | None = None, aged: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used.
+
+        `aged` (B,) is 0 where the state is emptied before the first frame that is returned.
+        """
         net = self.net
         if self.joint_updates is not None:
             flow = self.joint_flow(lr, self.joint_updates)
         keep = lr.new_ones(len(lr)) if keep is None else keep
-        frames, used = [], [flow[:, 0]]
+        frames, used, state = list[Tensor](), list[Tensor](), net.empty_state(lr[:, 0])
         with self._autocast(lr.device):
-            state = self.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
-            frames.append(state.hr)
-            for t in range(1, lr.shape[1]):
-                used.append(net.refined(lr[:, t], lr[:, t - 1], flow[:, t]))
-                state = self.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep))
+            for t in range(lr.shape[1]):
+                with torch.set_grad_enabled(torch.is_grad_enabled() and t >= self.age):
+                    if t == self.age and aged is not None:
+                        state = state._make(part * aged[:, None, None, None] for part in state)
+                    used.append(net.refined(lr[:, t], lr[:, t - 1], flow[:, t]) if t else flow[:, 0])
+                    state = self.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep) if t else None)
                 frames.append(state.hr)
-        return torch.stack(frames, 1), torch.stack(used, 1)
+        return torch.stack(frames[self.age :], 1), torch.stack(used[self.age :], 1)
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
@@ -132,10 +144,10 @@ class Trainer:
         self.share = team.share(recipe.batch)
         self.net = make_net(recipe, device)
         joint = recipe.flow.joint_updates if recipe.flow.joint else None
-        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled)
+        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled, recipe.age)
         self.pool = Pool(
             prepared.train,
-            frames=recipe.frames,
+            frames=recipe.age + recipe.frames,
             crop=recipe.crop,
             phase=PHASE[recipe.data.degradation],
             camera_weight=recipe.data.stills_weight,
@@ -196,10 +208,9 @@ class Trainer:
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
-        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
-        parts = losses.total(
-            losses.Clip(frames, batch.hr, batch.lr, flow, batch.flow), self.terms, self.weights, self.by_frame
-        )
+        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep, batch.aged if self.recipe.age else None)
+        hr, lr, known = (given[:, self.recipe.age :] for given in (batch.hr, batch.lr, batch.flow))
+        parts = losses.total(losses.Clip(frames, hr, lr, flow, known), self.terms, self.weights, self.by_frame)
         self.optimiser.backward(parts["loss"])
         self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 
-PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "reverse", "keep")
+PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "reverse", "aged", "keep")
 """Columns of a plan; positions in LR pixels; flips come before the transposition."""
 
 
@@ -51,6 +51,8 @@ class Batch(NamedTuple):
     """(B, T, 3, s, s)."""
     flow: Tensor
     """(B, T, 2, s, s) fp32, to the frame before, see `PoolClip`; frame 0's points out of the batch: not to be used."""
+    aged: Tensor
+    """(B,), 0 where the state is to be emptied after the frames without gradient."""
     keep: Tensor
     """(B,), 0 where the previous output is to be blanked."""
 
@@ -95,13 +97,13 @@ class Pool:
         time = rng.integers(0, self.lengths[clip] - self.frames + 1)
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))
-        coins = rng.random((4, batch)) < 0.5
+        coins = rng.random((5, batch)) < 0.5
         keep = rng.random(batch) >= blank
         return np.column_stack([clip, time, y, x, *coins, keep]).astype(np.int64)
 
     def cut(self, plan: Tensor) -> Batch:
         """The batch of a plan (B, len(PLAN)) int64 on the device; no host synchronisation, so it can be captured."""
-        clip, time, y, x, flip_y, flip_x, transpose, reverse, keep = plan.unbind(1)
+        clip, time, y, x, flip_y, flip_x, transpose, reverse, aged, keep = plan.unbind(1)
         start, height, width = self.table[clip].unbind(1)
         order = torch.arange(self.frames, device=plan.device)
         frame = time[:, None] + torch.where(reverse[:, None] > 0, self.frames - 1 - order, order)
@@ -131,6 +133,7 @@ class Pool:
             gather(self.hr, colours, 3, SCALE).float() / 255,
             gather(self.lr, colours, 3, 1).float() / 255,
             flow * (1 - 2 * flipped)[:, None, :, None, None],
+            aged.float(),
             keep.float(),
         )
 

@@ -1,0 +1,66 @@
+"""Does the recurrence stay good as its state grows old? PSNR-Y over a long shot, through the real plugin.
+
+    python scripts/measure_stability.py --truth DIR [--frames 160] [--device auto] --json FILE MODEL...
+
+DIR holds a folder of frames per clip. Each is played to and fro without a cut until it is --frames long, reduced (BI)
+and upscaled without a restart. A MODEL is a name or a weights file. Prints and notes means of 20 frames, by clip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import vapoursynth as vs
+from measure_recurrence import NEVER, bicubic, curve, read_truth, shrink
+
+from vs_rafrvsr.metrics.clips import play, to_clip
+from vs_rafrvsr.metrics.fidelity import Frames
+
+core = vs.core
+STRETCH = 20
+"""Frames of a mean."""
+
+
+def to_and_fro(truth: Frames, frames: int) -> Frames:
+    """Forwards, backwards, forwards …, no frame twice in a row."""
+    there = range(len(truth))
+    turns = itertools.cycle([*there, *reversed(there[1:-1])])
+    return truth[list(itertools.islice(turns, frames))]
+
+
+def upscaled(clip: vs.VideoNode, model: str, device: str) -> vs.VideoNode:
+    """By a model, or `bicubic`."""
+    if model == "bicubic":
+        return bicubic(clip)
+    chosen = {"weights": model} if Path(model).exists() else {"model": model}
+    return core.rafrvsr.Upscale(clip, chunk=NEVER, device=device, scenecut="off", **chosen)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--frames", type=int, default=160)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, required=True)
+    options = parser.parse_args()
+    known = json.loads(options.json.read_text()) if options.json.exists() else {}
+    for folder in sorted(path for path in options.truth.iterdir() if path.is_dir()):
+        truth = to_and_fro(read_truth(folder), options.frames)
+        clip = to_clip(shrink(truth))
+        for model in ("bicubic", *options.models):
+            name = Path(model).stem
+            found = curve(truth, play(upscaled(clip, model, options.device), f"{folder.name} {name}"))
+            means = [float(np.mean(found[at : at + STRETCH])) for at in range(0, len(found), STRETCH)]
+            known.setdefault(name, {})[folder.name] = means
+            print(f"{folder.name} {name}:", *(f"{value:.2f}" for value in means), flush=True)
+            options.json.write_text(json.dumps(known, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
