@@ -66,7 +66,7 @@ class Ticket:
     n: int
     course: _Course
     far: bool
-    """Whether it is a seek: its chunk was not NEAR n. A seek leaves snapshots for the next one."""
+    """Whether it is a seek, to where its chunk was not NEAR. A seek leaves snapshots for the next one."""
     forwards: bool
     """Whether it goes on where the last request was: then the frames after it will be asked for too."""
     first: int
@@ -102,7 +102,8 @@ class Engine:
         with self._book:
             course, latest = self._course_for(n), self._latest
             course.waiting[n] += 1
-            far, forwards, backwards = n - course.position > NEAR, 0 < n - latest <= NEAR, 0 < latest - n <= NEAR
+            forwards, backwards = 0 < n - latest <= NEAR, 0 < latest - n <= NEAR
+            far = n - course.position > NEAR and not forwards
             self._latest = n
             return Ticket(n, course, far=far, forwards=forwards, first=n if far and not backwards else n - NEAR)
 
@@ -184,11 +185,15 @@ class Engine:
     def _run_ahead(self, ticket: Ticket) -> None:
         """Enqueue what others wait for or will ask for: the device stays busy, and they find it there at once."""
         course = ticket.course
-        while ticket.forwards or course.chunk.position <= max(course.waiting, default=-1):
+        while ticket.forwards or course.chunk.position <= self._last_awaited(course):
             made = course.chunk.advance()
             if made is None:
                 return
             self._keep(ticket, made)
+
+    def _last_awaited(self, course: _Course) -> int:
+        with self._book:
+            return max(course.waiting, default=-1)
 
     def _pace(self) -> None:
         """Wait until the device has come to the look before this one.
