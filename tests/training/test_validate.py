@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from tests.training.fabricated import clip
-from vs_rafrvsr.models.warp import BicubicBase
-from vs_rafrvsr.training.validate import SETTLED, psnr_y, validate, validate_bicubic
+from vs_rafrvsr.models.warp import BicubicBase, warp
+from vs_rafrvsr.training.validate import (
+    LAST,
+    LONG,
+    SETTLED,
+    psnr_y,
+    to_and_fro,
+    validate,
+    validate_bicubic,
+    validate_long,
+)
 
 
 def test_psnr_y_of_a_known_error() -> None:
@@ -42,3 +51,35 @@ def test_clips_of_any_shape_are_scored_alone_and_frames_by_their_time() -> None:
 def test_bicubic_scores_the_same_on_every_frame_of_a_shift_by_whole_pixels() -> None:
     score = validate_bicubic(BicubicBase(), [clip("a", SETTLED + 2, 96, 128)])
     assert score.first == pytest.approx(score.settled, abs=0.3)
+
+
+def test_a_clip_is_played_to_and_fro_with_the_flow_of_its_direction() -> None:
+    order, backwards = to_and_fro(4, 10)
+    assert order.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
+    assert backwards.flatten().tolist() == [False, False, False, False, True, True, True, False, False, False]
+
+
+def test_long_shots_are_scored_at_their_end_and_move_with_their_flow() -> None:
+    """Frames warped by the flow given are the next ones; an error that grows with time shows only at the end."""
+    clips = [clip("a", 6, 64, 64), clip("b", 6, 64, 64, seed=1), clip("other", 6, 48, 64)]
+
+    def unroll(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        assert lr.shape[:2] == (2, LONG)
+        for t in range(1, 12):
+            moved = warp(lr[:, t - 1], flow[:, t])
+            assert (moved - lr[:, t])[..., 3:-3, 3:-3].abs().max() < 2.1 / 255  # the border was reduced differently
+        order, _ = to_and_fro(6, LONG)
+        truth = torch.stack([c.hr[order] for c in clips[:2]]).float() / 255
+        truth[:, : LONG - LAST] = 0
+        return truth
+
+    assert validate_long(unroll, clips) > 90
+
+
+def test_a_recurrence_that_goes_wrong_with_time_scores_lower_at_the_end() -> None:
+    def drifting(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        sharp: torch.Tensor = BicubicBase()(lr.flatten(0, 1)).unflatten(0, lr.shape[:2])
+        return sharp + torch.linspace(0, 0.2, lr.shape[1])[:, None, None, None]
+
+    clips = [clip("a", 8, 64, 64)]
+    assert validate_long(drifting, clips) < validate(drifting, clips).all - 2

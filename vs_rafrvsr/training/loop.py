@@ -24,7 +24,7 @@ from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, differences
 from vs_rafrvsr.training.team import Team
-from vs_rafrvsr.training.validate import SETTLED, Score, validate
+from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
 from vs_rafrvsr.training.variants import Motion, Net, TrainedFRVSR, VariantNet, initialise
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -308,13 +308,18 @@ class Trainer:
     def scores(self) -> dict[str, dict[str, float]]:
         """Validation of the averaged weights, in fp32, on each kind of clips; a picture of those that are shown."""
         unroll = Unroll(self.net, self.unroll.joint_updates, None)
+
+        def frames(lr: Tensor, flow: Tensor) -> Tensor:
+            return unroll(lr, flow)[0]
+
         with self.optimiser.averaged():
-            found: dict[str, Score] = {
-                kind: validate(lambda lr, flow: unroll(lr, flow)[0], clips) for kind, clips in self._judges().items()
+            found = {
+                kind: validate(frames, clips)._asdict() | {"aged": validate_long(frames, clips)}
+                for kind, clips in self._judges().items()
             }
             if self.prepared.shown and self.team.leads:
                 self._picture(unroll, self.prepared.shown[0])
-        return {kind: score._asdict() for kind, score in found.items()}
+        return found
 
     def _judges(self) -> dict[str, list[PoolClip]]:
         """Validation clips by the name of their columns."""
@@ -373,7 +378,7 @@ class Trainer:
     def _append(self, row: dict[str, float]) -> None:
         """One line of curves.csv; validation columns stay empty between validations."""
         kinds = dict.fromkeys(("real", "camera", *self._judges()))
-        scores = [f"{kind}_{name}" for kind in kinds for name in Score._fields]
+        scores = [f"{kind}_{name}" for kind in kinds for name in (*Score._fields, "aged")]
         columns = ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
         self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / "curves.csv"

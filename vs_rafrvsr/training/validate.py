@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ SETTLED = 8
 """From this frame on the quality no longer rises: a recurrence takes about 4 frames to settle."""
 AT_ONCE = 8
 """Clips of one shape that are run together."""
+LONG, LAST = 96, 16
+"""Frames of a long shot, and how many at its end are scored."""
+LONG_SHOTS = 4
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 """BT.601 studio luma of R, G, B in [0, 1], in 8-bit steps without the offset of 16: MATLAB's rgb2ycbcr."""
 
@@ -48,6 +52,30 @@ def validate(unroll: Unroll, clips: Sequence[PoolClip]) -> Score:
                 curve = psnr_y(output, clip.hr)
                 rows.append(torch.stack([curve.mean(), curve[SETTLED:].mean(), curve[0]]))
     return Score(*torch.stack(rows).mean(0).tolist())
+
+
+@torch.no_grad()
+def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
+    """PSNR-Y of the last frames of long shots: a recurrence may go wrong later than training's clips are long.
+
+    They are the first few clips of the first one's shape, played to and fro.
+    """
+    alike = [clip for clip in clips if clip.lr.shape == clips[0].lr.shape][:LONG_SHOTS]
+    order, backwards = to_and_fro(len(alike[0].lr), LONG)
+    lr = torch.stack([clip.lr[order] for clip in alike]).float() / 255
+    flows = [torch.where(backwards.to(c.flow.device), c.flow[order, 2:], c.flow[order, :2]) for c in alike]
+    output = unroll(lr, torch.stack(flows).float())[:, -LAST:]
+    ends = [psnr_y(shot, clip.hr[order[-LAST:]]) for shot, clip in zip(output, alike, strict=True)]
+    return float(torch.stack(ends).mean())
+
+
+def to_and_fro(frames: int, count: int) -> tuple[Tensor, Tensor]:
+    """Numbers (count,) of frames played forwards, backwards and so on; whether backwards to here, (count, 1, 1, 1)."""
+    turns = itertools.cycle([(n, False) for n in range(frames)] + [(n, True) for n in range(frames - 2, 0, -1)])
+    order, backwards = zip(*itertools.islice(turns, count), strict=True)
+    # The first frame of a round but the first is reached backwards, from frame 1.
+    found = torch.tensor(backwards) | ((torch.tensor(order) == 0) & (torch.arange(count) > 0))
+    return torch.tensor(order), found[:, None, None, None]
 
 
 def validate_bicubic(base: Callable[[Tensor], Tensor], clips: Sequence[PoolClip]) -> Score:
