@@ -9,7 +9,6 @@ and upscaled without a restart. A MODEL is a name or a weights file. Prints and 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 from pathlib import Path
 
@@ -18,18 +17,11 @@ import vapoursynth as vs
 from measure_recurrence import NEVER, bicubic, curve, read_truth, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.fidelity import Frames
+from vs_rafrvsr.training.validate import to_and_fro
 
 core = vs.core
 STRETCH = 20
 """Frames of a mean."""
-
-
-def to_and_fro(truth: Frames, frames: int) -> Frames:
-    """Forwards, backwards, forwards …, no frame twice in a row."""
-    there = range(len(truth))
-    turns = itertools.cycle([*there, *reversed(there[1:-1])])
-    return truth[list(itertools.islice(turns, frames))]
 
 
 def upscaled(clip: vs.VideoNode, model: str, device: str) -> vs.VideoNode:
@@ -51,7 +43,8 @@ def main() -> None:
     options = parser.parse_args()
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
     for folder in sorted(path for path in options.truth.iterdir() if path.is_dir()):
-        truth = to_and_fro(read_truth(folder), options.frames)
+        frames = read_truth(folder)
+        truth = frames[to_and_fro(len(frames), options.frames)[0].numpy()]
         clip = to_clip(shrink(truth))
         for model in ("bicubic", *options.models):
             name = Path(model).stem

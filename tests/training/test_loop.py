@@ -87,14 +87,14 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     "changes",
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
-        {"precision": "bf16", "muon": {"on": "body"}},
+        {"precision": "bf16", "muon": {"on": "body"}, "age": 2},
         {"model": {"refine": 4, "previous": "detail", "previous_lr": True, "phase": True}},
         {
             "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
             "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
         },
         {"data": {"degradation": "bd"}},
-        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}},
+        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}, "age": 2},
     ],
 )
 def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:

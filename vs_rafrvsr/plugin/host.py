@@ -38,6 +38,8 @@ type Frame = Any
 type Map = Any
 type Context = Any
 
+RESIZE = b"com.vapoursynth.resize"
+
 
 class Keys:
     """Names of integer properties that are read together."""
@@ -45,9 +47,6 @@ class Keys:
     def __init__(self, *names: bytes) -> None:
         self.names = [ffi.new("char[]", name) for name in names]
         self.array = ffi.new("char *[]", self.names)
-
-
-RESIZE = b"com.vapoursynth.resize"
 
 
 class Host:

@@ -71,11 +71,9 @@ def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
 
 def to_and_fro(frames: int, count: int) -> tuple[Tensor, Tensor]:
     """Numbers (count,) of frames played forwards, backwards and so on; whether backwards to here, (count, 1, 1, 1)."""
-    turns = itertools.cycle([(n, False) for n in range(frames)] + [(n, True) for n in range(frames - 2, 0, -1)])
-    order, backwards = zip(*itertools.islice(turns, count), strict=True)
-    # The first frame of a round but the first is reached backwards, from frame 1.
-    found = torch.tensor(backwards) | ((torch.tensor(order) == 0) & (torch.arange(count) > 0))
-    return torch.tensor(order), found[:, None, None, None]
+    turns = itertools.cycle([*range(frames), *range(frames - 2, 0, -1)])
+    order = torch.tensor(list(itertools.islice(turns, count)))
+    return order, (order.diff(prepend=order[:1]) < 0)[:, None, None, None]
 
 
 def validate_bicubic(base: Callable[[Tensor], Tensor], clips: Sequence[PoolClip]) -> Score:
