@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from tests.training.fabricated import clip
 from vs_rafrvsr.training import checkpoint, data
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
-from vs_rafrvsr.training.pool import PLAN
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, change
 from vs_rafrvsr.training.validate import SETTLED
@@ -57,14 +56,13 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
         assert torch.equal(tensor, second.optimiser.state()[name]), name
 
 
-def test_half_of_the_clips_go_on_from_an_aged_state(prepared: Prepared, tmp_path: Path) -> None:
-    trainer = Trainer(tiny(age=2, steps=4), prepared, CPU, tmp_path)
-    assert trainer.pool.frames == 5
-    assert len(losses_of(trainer)) == 1
-    aged = trainer.pool.draw(trainer.rng, 1000)[:, PLAN.index("aged")]
-    assert 400 < aged.sum() < 600
+def test_an_old_state_costs_no_clip_and_changes_what_is_learnt(prepared: Prepared, tmp_path: Path) -> None:
+    aged = Trainer(tiny(age=20, steps=4), prepared, CPU, tmp_path)
+    assert not aged.pool.left_out
     plain = Trainer(tiny(steps=4), prepared, CPU, tmp_path / "plain")
-    assert plain.pool.frames == 3
+    assert losses_of(aged) != losses_of(plain)
+    with pytest.raises(ValueError, match="a batch of 3 cannot be shared evenly by 1 processes; use a multiple of 2"):
+        Trainer(tiny(age=2, batch=3), prepared, CPU, tmp_path)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:

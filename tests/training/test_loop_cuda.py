@@ -45,7 +45,7 @@ def test_the_graph_takes_the_steps_that_eager_code_takes(prepared: Prepared, tmp
     assert torch.allclose(graphed.optimiser.weights, eager.optimiser.weights, atol=2e-3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}])
+@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"age": 8}])
 def test_the_compiled_step_takes_the_same_steps(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
     """To bf16's rounding: fused kernels round less often."""
     recipe = change(RECIPE, changes)

@@ -18,6 +18,7 @@ RECIPE = """
 steps = 8
 batch = 4
 frames = 3
+age = 4
 crop = 8
 warm_up = 2
 report_every = 2
@@ -68,3 +69,5 @@ def test_every_row_of_a_batch_is_somebodys() -> None:
     assert [Team(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
     with pytest.raises(ValueError, match="a batch of 6 cannot be shared evenly by 4 processes"):
         Team(0, 4).share(6)
+    with pytest.raises(ValueError, match="use a multiple of 4"):
+        Team(0, 2).share(6, multiple=2)

@@ -82,14 +82,22 @@ def test_an_aged_state_is_that_of_the_frames_before_and_carries_no_gradient() ->
     whole, _ = Unroll(net, None, None)(lr, flow)
     fresh, _ = Unroll(net, None, None)(lr[:, 2:], flow[:, 2:])
     old = lr.clone().requires_grad_()
-    aged, used = Unroll(net, None, None, age=2)(old, flow, aged=torch.tensor([1.0, 0.0]))
+    aged, used = Unroll(net, None, None, age=2)(old, flow)
     assert aged.shape[1] == used.shape[1] == lr.shape[1] - 2
-    assert torch.equal(aged[0], whole[0, 2:])
-    torch.testing.assert_close(aged[1], fresh[1])
+    torch.testing.assert_close(aged[0], whole[0, 2:])
+    torch.testing.assert_close(aged[1], fresh[1], msg="every other one begins anew")
     aged.sum().backward()
     assert old.grad is not None
     assert not old.grad[:, :2].any()
     assert old.grad[:, 2:].any()
+
+
+def test_weights_learn_from_what_follows_an_aged_state_in_half_precision_too() -> None:
+    lr, flow = frames()
+    net = net_of(PLAIN)
+    net.sr.requires_grad_()
+    Unroll(net, None, torch.bfloat16, age=2)(lr, flow)[0].sum().backward()
+    assert all(p.grad is not None and p.grad.any() for n, p in net.named_parameters() if n.startswith("sr."))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ class Unroll:
         joint_updates: RAFT's updates, run here on the LR frames; None takes the flow given.
         precision: of the convolutions.
         compiled: compile the recurrent step, for one size.
-        age: frames at a clip's beginning that only make the state for the others: no gradient, and not returned.
+        age: frames at a clip's beginning that only make the state for the others, see `Recipe.age`: no gradient, and
+            not returned.
     """
 
     def __init__(
@@ -87,27 +88,40 @@ class Unroll:
         self.net, self.joint_updates, self.precision, self.age = net, joint_updates, precision, age
         self.advance = torch.compile(net.advance, dynamic=False) if compiled else net.advance
 
-    def __call__(
-        self, lr: Tensor, flow: Tensor, keep: Tensor | None = None, aged: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used.
-
-        `aged` (B,) is 0 where the state is emptied before the first frame that is returned.
-        """
-        net = self.net
+    def __call__(self, lr: Tensor, flow: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w) and the flow that was used."""
         if self.joint_updates is not None:
             flow = self.joint_flow(lr, self.joint_updates)
         keep = lr.new_ones(len(lr)) if keep is None else keep
-        frames, used, state = list[Tensor](), list[Tensor](), net.empty_state(lr[:, 0])
         with self._autocast(lr.device):
-            for t in range(lr.shape[1]):
-                with torch.set_grad_enabled(torch.is_grad_enabled() and t >= self.age):
-                    if t == self.age and aged is not None:
-                        state = state._make(part * aged[:, None, None, None] for part in state)
-                    used.append(net.refined(lr[:, t], lr[:, t - 1], flow[:, t]) if t else flow[:, 0])
-                    state = self.advance(lr[:, t], state, Motion(used[-1], lr[:, t - 1], keep) if t else None)
-                frames.append(state.hr)
-        return torch.stack(frames[self.age :], 1), torch.stack(used[self.age :], 1)
+            state = self.net.empty_state(lr[:, 0])
+            if self.age:
+                self._grow_old(state, lr, flow, keep)
+            steps = list(self._steps(state, lr, flow, keep, range(self.age, lr.shape[1])))
+        return torch.stack([state.hr for state, _ in steps], 1), torch.stack([used for _, used in steps], 1)
+
+    @torch.no_grad()
+    def _grow_old(self, state: Any, lr: Tensor, flow: Tensor, keep: Tensor) -> None:  # noqa: ANN401
+        """Fill every other row of an empty state with that of `age` frames."""
+        old = slice(None, None, 2)
+        *_, (aged, _) = self._steps(self.net.empty_state(lr[old, 0]), lr[old], flow[old], keep[old], range(self.age))
+        for part, aged_part in zip(state, aged, strict=True):
+            part[old] = aged_part
+        torch.clear_autocast_cache()  # it holds weights without their gradient now
+
+    def _steps(
+        self,
+        state: Any,  # noqa: ANN401
+        lr: Tensor,
+        flow: Tensor,
+        keep: Tensor,
+        frames: Iterable[int],
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """The states after some frames, and the flow that each step used."""
+        for t in frames:
+            used = self.net.refined(lr[:, t], lr[:, t - 1], flow[:, t]) if t else flow[:, 0]
+            state = self.advance(lr[:, t], state, Motion(used, lr[:, t - 1], keep) if t else None)
+            yield state, used
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         return nullcontext() if self.precision is None else torch.autocast(device.type, self.precision)
@@ -141,13 +155,14 @@ class Trainer:
         team: Team = Team(),  # noqa: B008
     ) -> None:
         self.recipe, self.prepared, self.device, self.out, self.team = recipe, prepared, device, out, team
-        self.share = team.share(recipe.batch)
+        self.share = team.share(recipe.batch, multiple=2 if recipe.age else 1)
         self.net = make_net(recipe, device)
         joint = recipe.flow.joint_updates if recipe.flow.joint else None
         self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled, recipe.age)
         self.pool = Pool(
             prepared.train,
-            frames=recipe.age + recipe.frames,
+            frames=recipe.frames,
+            age=recipe.age,
             crop=recipe.crop,
             phase=PHASE[recipe.data.degradation],
             camera_weight=recipe.data.stills_weight,
@@ -208,9 +223,9 @@ class Trainer:
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
-        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep, batch.aged if self.recipe.age else None)
-        hr, lr, known = (given[:, self.recipe.age :] for given in (batch.hr, batch.lr, batch.flow))
-        parts = losses.total(losses.Clip(frames, hr, lr, flow, known), self.terms, self.weights, self.by_frame)
+        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
+        lr, known = (given[:, self.recipe.age :] for given in (batch.lr, batch.flow))
+        parts = losses.total(losses.Clip(frames, batch.hr, lr, flow, known), self.terms, self.weights, self.by_frame)
         self.optimiser.backward(parts["loss"])
         self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)

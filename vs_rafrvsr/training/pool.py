@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 
-PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "reverse", "aged", "keep")
+PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "reverse", "keep")
 """Columns of a plan; positions in LR pixels; flips come before the transposition."""
 
 
@@ -48,11 +48,10 @@ class Batch(NamedTuple):
     hr: Tensor
     """(B, T, 3, 4s, 4s)."""
     lr: Tensor
-    """(B, T, 3, s, s)."""
+    """(B, age + T, 3, s, s): the frames before come first, the clip turning round where it ends."""
     flow: Tensor
-    """(B, T, 2, s, s) fp32, to the frame before, see `PoolClip`; frame 0's points out of the batch: not to be used."""
-    aged: Tensor
-    """(B,), 0 where the state is to be emptied after the frames without gradient."""
+    """(B, age + T, 2, s, s) fp32, to the frame before, see `PoolClip`; the first one's points out of the batch: not to
+    be used."""
     keep: Tensor
     """(B,), 0 where the previous output is to be blanked."""
 
@@ -63,20 +62,28 @@ class Pool:
     Args:
         clips: those too short or too small for a crop are left out, their names in `left_out`.
         frames: T.
+        age: LR frames before those.
         crop: s, in LR pixels.
         phase: offset of the degradation's samples (`degrade.PHASE`): flips shift the HR crop to keep it.
         camera_weight: factor on the weight of camera clips.
     """
 
     def __init__(
-        self, clips: Sequence[PoolClip], *, frames: int, crop: int, phase: float, camera_weight: float = 1.0
+        self,
+        clips: Sequence[PoolClip],
+        *,
+        frames: int,
+        crop: int,
+        phase: float,
+        age: int = 0,
+        camera_weight: float = 1.0,
     ) -> None:
         fits = [len(c.lr) >= frames and min(c.lr.shape[-2:]) > crop for c in clips]
         fit = [c for c, fine in zip(clips, fits, strict=True) if fine]
         self.left_out = [c.name for c, fine in zip(clips, fits, strict=True) if not fine]
         if not fit:
             raise ValueError(f"no clip of {len(clips)} has {frames} frames of more than {crop}x{crop} LR pixels")
-        self.frames, self.crop = frames, crop
+        self.frames, self.age, self.crop = frames, age, crop
         # A flip turns every LR pixel's 4 HR pixels round their centre; the HR crop moves so that its samples stay.
         self.flip_shift = round(2 * phase) + SCALE - 1
         self.lengths = np.array([len(c.lr) for c in fit])
@@ -89,7 +96,7 @@ class Pool:
         self.flow = torch.cat([c.flow.flatten() for c in fit])
         pixels = np.array([c.lr[:, 0].numel() for c in fit])
         start = np.concatenate([[0], np.cumsum(pixels)[:-1]])
-        self.table = torch.from_numpy(np.column_stack([start, self.sizes])).to(device)
+        self.table = torch.from_numpy(np.column_stack([start, self.sizes, self.lengths])).to(device)
 
     def draw(self, rng: np.random.Generator, batch: int, blank: float = 0.0) -> NDArray[np.int64]:
         """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0."""
@@ -97,18 +104,17 @@ class Pool:
         time = rng.integers(0, self.lengths[clip] - self.frames + 1)
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))
-        coins = rng.random((5, batch)) < 0.5
+        coins = rng.random((4, batch)) < 0.5
         keep = rng.random(batch) >= blank
         return np.column_stack([clip, time, y, x, *coins, keep]).astype(np.int64)
 
     def cut(self, plan: Tensor) -> Batch:
         """The batch of a plan (B, len(PLAN)) int64 on the device; no host synchronisation, so it can be captured."""
-        clip, time, y, x, flip_y, flip_x, transpose, reverse, aged, keep = plan.unbind(1)
-        start, height, width = self.table[clip].unbind(1)
-        order = torch.arange(self.frames, device=plan.device)
-        frame = time[:, None] + torch.where(reverse[:, None] > 0, self.frames - 1 - order, order)
+        clip, time, y, x, flip_y, flip_x, transpose, reverse, keep = plan.unbind(1)
+        start, height, width, length = self.table[clip].unbind(1)
+        frame, backwards = self._order(time, reverse, length)
 
-        def gather(flat: Tensor, channels: Tensor, count: int, scale: int) -> Tensor:
+        def gather(flat: Tensor, frame: Tensor, channels: Tensor, count: int, scale: int) -> Tensor:
             rows, columns = height * scale, width * scale
             shift = self.flip_shift if scale > 1 else 0
             side = self.crop * scale
@@ -119,23 +125,30 @@ class Pool:
             row = (y * scale - flip_y * shift)[:, None, None] + _flip(row, flip_y, side)
             column = (x * scale - flip_x * shift)[:, None, None] + _flip(column, flip_x, side)
             base = start * (count * scale * scale)
-            plane = (
-                base[:, None, None] + (frame[:, :, None] * count + channels[:, None]) * (rows * columns)[:, None, None]
-            )
+            plane = base[:, None, None] + (frame[:, :, None] * count + channels) * (rows * columns)[:, None, None]
             return flat[plane[..., None, None] + (row * columns[:, None, None] + column)[:, None, None]]
 
-        colours = torch.arange(3, device=plan.device).expand(len(plan), 3)
-        axes = torch.arange(2, device=plan.device)
+        colours, axes = torch.arange(3, device=plan.device), torch.arange(2, device=plan.device)
         axis = torch.where(transpose[:, None] > 0, 1 - axes, axes)
-        flow = gather(self.flow, axis + 2 * reverse[:, None], 4, 1).float()
+        flow = gather(self.flow, frame, axis[:, None] + 2 * backwards[..., None], 4, 1).float()
         flipped = torch.where(axis == 0, flip_x[:, None], flip_y[:, None])
         return Batch(
-            gather(self.hr, colours, 3, SCALE).float() / 255,
-            gather(self.lr, colours, 3, 1).float() / 255,
+            gather(self.hr, frame[:, self.age :], colours, 3, SCALE).float() / 255,
+            gather(self.lr, frame, colours, 3, 1).float() / 255,
             flow * (1 - 2 * flipped)[:, None, :, None, None],
-            aged.float(),
             keep.float(),
         )
+
+    def _order(self, time: Tensor, reverse: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers (B, age + T) of a plan's frames in their clips, and whether each came backwards from the one after.
+
+        A clip is played to and fro: 0 … n-1 … 1, and again. All that lies within one pass is the T frames.
+        """
+        turn = (2 * (length - 1)).clamp(min=1)[:, None]
+        first = torch.where(reverse > 0, -(time + self.frames - 1), time)
+        phase = (first[:, None] + torch.arange(-self.age, self.frames, device=time.device)) % turn
+        backwards = (phase >= length[:, None]) | (phase == 0)
+        return torch.where(phase < length[:, None], phase, turn - phase), backwards.long()
 
 
 def _flip(index: Tensor, flip: Tensor, side: int) -> Tensor:

@@ -98,8 +98,8 @@ class Recipe:
     frames: int = 10
     """Of a clip, with gradient."""
     age: int = 0
-    """Frames stepped through before those without gradient, whose state half of the batch then goes on from: without
-    them no step learns what it does to a state older than `frames`."""
+    """Frames before those, the clip played to and fro, stepped through without gradient by half of the batch, which
+    then goes on from their state: without them no step learns what it does to a state older than `frames`."""
     crop: int = 64
     """Side of a square crop in LR pixels."""
     rate: float = 8e-4

@@ -43,16 +43,16 @@ class Team:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
-        """The rows of a batch that are this process's.
+    def share(self, batch: int, multiple: int = 1) -> slice:
+        """The rows of a batch that are this process's: a multiple of a number.
 
         Raises:
-            ValueError: the batch cannot be divided evenly.
+            ValueError: the batch cannot be divided so.
         """
-        if batch % self.size:
+        if batch % (self.size * multiple):
             raise ValueError(
-                f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of {self.size}, "
-                "or fewer processes"
+                f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of "
+                f"{self.size * multiple}, or fewer processes"
             )
         rows = batch // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)
