@@ -75,6 +75,17 @@ def test_an_encoder_damages_more_the_higher_its_crf(name: str) -> None:
     assert errors[0] < 2
 
 
+@pytest.mark.parametrize("name", ["libx264", "libx265"])
+def test_an_encoder_shifts_no_colours(name: str) -> None:
+    """Else a network would learn to shift them back: every encoded clip would have the same error."""
+    colours = rng().integers(16, 240, (12, 3))
+    codec = Codec(name=name, crf=15, preset="veryfast")
+    flat = [np.full((2, 32, 32, 3), colour, np.uint8) for colour in colours]
+    shifts = np.array([compress(frames, codec).mean((0, 1, 2)) for frames in flat]) - colours
+    assert np.abs(shifts).max() < 1.6
+    assert np.abs(shifts.mean(0)).max() < 0.5
+
+
 def test_jpeg_keeps_colours_in_place() -> None:
     frames = np.full((2, 16, 16, 3), (200, 100, 30), np.uint8)
     assert np.abs(jpeg(frames, 90).astype(int) - frames).max() < 6

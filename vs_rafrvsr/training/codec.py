@@ -30,7 +30,11 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
     x265 was seen to differ between two runs once in some hundreds, on a machine with more work than cores.
     """
     import av  # loads FFmpeg, which only random damage needs
+    from av.video.reformatter import Interpolation
 
+    # swscale's default is fast and darkens every colour by one to three steps, which a network would learn to undo.
+    exact = Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
+    ways = Interpolation.BICUBIC | Interpolation.BITEXACT | exact
     height, width = frames.shape[1:3]
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset}
@@ -41,11 +45,13 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=ways)))
         container.mux(stream.encode(None))
     file.seek(0)
     with av.open(file, "r") as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames_back = (frame.reformat(format="rgb24", interpolation=ways) for frame in container.decode(video=0))
+        decoded = [frame.to_ndarray() for frame in frames_back]
     return np.stack(decoded).astype(np.uint8)
 
 
