@@ -22,6 +22,13 @@ pytestmark = [] if INTERPRETED else [pytest.mark.cuda]
 SIZE, UPDATES = ((7, 9), 1) if INTERPRETED else ((17, 23), 2)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def stream() -> Iterator[None]:
+    """As the runtime's: what runs on the default one cannot be captured."""
+    with torch.cuda.stream(None if INTERPRETED else torch.cuda.Stream()):
+        yield
+
+
 @pytest.fixture(scope="module")
 def model() -> RAFRVSR:
     return moving_model(UPDATES)

@@ -97,6 +97,15 @@ def test_chunks_that_take_turns_get_what_each_would_get_alone() -> None:
 
 
 @pytest.mark.cuda
+def test_a_capture_that_fails_leaves_the_neighbours_their_random_numbers() -> None:
+    assert torch.cuda.current_stream() == torch.cuda.default_stream(), "which cannot be captured"
+    graph = Graph(lambda x: (2 * x,))
+    assert graph(torch.ones(1, device="cuda"))[0].item() == 2
+    assert graph._graph is None
+    assert torch.randn(8, device="cuda").isfinite().all()
+
+
+@pytest.mark.cuda
 def test_a_replay_gives_what_eager_gives_bit_for_bit() -> None:
     weight = torch.randn(8, 8, 3, 3, device="cuda")
 

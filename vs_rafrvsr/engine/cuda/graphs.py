@@ -27,6 +27,13 @@ def _say(reason: str) -> None:
     log.warning("CUDA graphs cannot be used here (%s); the network runs without them, more slowly", reason)
 
 
+def _release_generator() -> None:
+    """Let random numbers be drawn again: PyTorch's generator takes a capture that failed for one that goes on."""
+    if torch.cuda.is_available():
+        generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
+        generator.graphsafe_set_state(generator.clone_state())
+
+
 class Graph:
     """`run`, a function of tensors, captured at its first call; eager where capturing fails.
 
@@ -63,9 +70,10 @@ class Graph:
             with torch.cuda.graph(graph, pool=self.pool, stream=stream, capture_error_mode="thread_local"):
                 self._results = self.run(*self._inputs)
             self._graph = graph
-        except torch.cuda.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            _release_generator()
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                raise
             self._eager, self._inputs = True, []
             _say(str(error).partition("\n")[0])
 
