@@ -21,7 +21,7 @@ import torch
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, stage
+from vs_rafrvsr.pixels.exchange import Downloaded, stage
 from vs_rafrvsr.pixels.formats import FORMATS, Format
 
 SIZES = ((270, 480), (540, 960), (1080, 1920))
@@ -59,7 +59,7 @@ def host_ms(work: Callable[[], object], stream: torch.cuda.Stream) -> float:
 def measure(fmt: Format, size: tuple[int, int], stream: torch.cuda.Stream) -> dict[str, object]:
     """One row."""
     large = (4 * size[0], 4 * size[1])
-    frame = HostFrame(format=fmt, planes=[np.ones(s, fmt.dtype) for s in fmt.shapes(size)], colour=COLOUR)
+    planes = [np.ones(s, fmt.dtype) for s in fmt.shapes(size)]
     rgb = torch.rand((3, *large), device=stream.device)
     lr = torch.empty((3, *size), device=stream.device)
     source, target = (torch.zeros(fmt.bytes(s), dtype=torch.uint8, device=stream.device) for s in (size, large))
@@ -71,7 +71,9 @@ def measure(fmt: Format, size: tuple[int, int], stream: torch.cuda.Stream) -> di
         "kernel_out": lambda: cuda._launch(
             kernels["rgb_to_planes"], (-(-height // cuda.STRIP), width), rgb, target, out
         ),
-        "upload": lambda: upload(stage([frame], fmt, size, stream.device), size, stream.device),
+        "upload": lambda: upload(
+            stage([COLOUR], lambda memory: fmt.pack(planes, memory[0]), fmt, size, stream.device), size, stream.device
+        ),
         "download": lambda: download(rgb, fmt, COLOUR),
     }
     moved = {

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -19,19 +20,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vs_rafrvsr.engine.chunk import SourceFrame
 from vs_rafrvsr.engine.cuda.fast import Fast
 from vs_rafrvsr.engine.cuda.graphs import Held
-from vs_rafrvsr.engine.engine import Engine, Output
+from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models import registry
 from vs_rafrvsr.models.registry import RecurrentModel
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame
+from vs_rafrvsr.pixels.exchange import Downloaded
 from vs_rafrvsr.pixels.formats import FORMATS
 from vs_rafrvsr.pixels.planes import RgbExchange
 from vs_rafrvsr.schedule import Grid
@@ -79,8 +81,16 @@ def picture(n: int) -> np.ndarray:
 
 
 def source(n: int, cuts: frozenset[int]) -> SourceFrame:
-    pixels = HostFrame(format=RGBS, planes=list(picture(n)), colour=Colour(matrix=1, full=True))
-    return SourceFrame(pixels=pixels, scene_change_prev=int(n in cuts), scene_change_next=None)
+    colour = Colour(matrix=1, full=True)
+    return SourceFrame(colour=colour, scene_change_prev=int(n in cuts), scene_change_next=None)
+
+
+def pack(numbers: list[int | None], memory: NDArray[np.uint8]) -> None:
+    """Source frames, zeros for None."""
+    memory.fill(0)
+    for n, row in zip(numbers, memory, strict=True):
+        if n is not None:
+            RGBS.pack(list(picture(n)), row)
 
 
 def engine(
@@ -102,7 +112,7 @@ def engine(
             numerics="toy",
         )
     )
-    core.runs_ahead = runs_ahead
+    core.runs_ahead = core.reads_ahead = runs_ahead
     return core
 
 
@@ -119,22 +129,34 @@ def count_requests() -> Iterator[None]:
 def fetch(core: Engine, n: int, cuts: frozenset[int], broken: frozenset[int] = frozenset()) -> Tensor | None:
     """Output n as the filter asks for it; None where a source frame that it needs fails."""
     next(REQUESTS)
-    ticket = core.open(n)
-    try:
-        while not isinstance(found := core.look(ticket), Output):
-            asked = [m for m in found if m == n or not core.is_hole(m)]
-            assert 0 < len(found) <= 16
-            failed = [m for m in asked if m in broken]
-            for m in failed:
-                core.fail(m)
-            if failed:
-                return None
-            with core.bringing(ticket, found) as mine:
+    tickets = [core.open(n)]
+
+    def bring(ticket: Ticket, look: range) -> bool:
+        asked = [m for m in look if m == n or not core.is_hole(m)]
+        assert 0 < len(look) <= 16
+        failed = [m for m in asked if m in broken]
+        for m in failed:
+            core.fail(m)
+        if not failed:
+            with core.bringing(ticket, look) as mine:
                 if mine:
-                    core.feed(ticket, found, {m: source(m, cuts) for m in asked})
+                    numbers = [m if m in asked else None for m in look]
+                    core.feed(ticket, look, {m: source(m, cuts) for m in asked}, partial(pack, numbers))
+        return not failed
+
+    try:
+        while not isinstance(found := core.look(tickets[0]), Output):
+            if not bring(tickets[0], found):
+                return None
+        ahead = core.ahead(tickets[0])
+        if ahead is not None:
+            tickets.append(ahead[0])
+            if not bring(*ahead):
+                return None
         return torch.from_numpy(np.stack(RGBS.planes(found.frame.wait(), (4 * SIZE[0], 4 * SIZE[1]))))
     finally:
-        core.close(ticket)
+        for ticket in tickets:
+            core.close(ticket)
 
 
 def reference(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin: int) -> Iterator[Tensor]:

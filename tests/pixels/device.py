@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import HostFrame, stage
+from vs_rafrvsr.pixels.exchange import stage
 from vs_rafrvsr.pixels.formats import Format
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -27,9 +27,13 @@ def stream() -> torch.cuda.Stream:
 def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
     """Planes -> RGB (3, h, w). Rows are padded, as VapourSynth's are."""
     padded = [np.pad(plane, ((0, 0), (0, 5)))[:, : plane.shape[1]] for plane in frame]
-    batch = [None, HostFrame(format=fmt, planes=padded, colour=colour)]
+
+    def pack(memory: NDArray[np.uint8]) -> None:
+        memory[0].fill(255)
+        fmt.pack(padded, memory[1])
+
     with torch.inference_mode(), torch.cuda.stream(stream()):
-        staged = stage(batch, fmt, frame[0].shape, DEVICE)
+        staged = stage([None, colour], pack, fmt, frame[0].shape, DEVICE)
         black, rgb = upload(staged, frame[0].shape, DEVICE, DTYPES[element]).cpu()
     assert not black.any(), "a missing frame is black"
     return np.asarray(rgb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
 from tests.pixels import device, host
@@ -16,7 +18,7 @@ from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import HostFrame, stage
+from vs_rafrvsr.pixels.exchange import stage
 from vs_rafrvsr.pixels.formats import FORMATS
 
 pytestmark = pytest.mark.cuda
@@ -49,12 +51,10 @@ def test_cupy_enqueues_on_the_stream_that_pytorch_uses_and_only_inside() -> None
 
 def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
     fmt, stream = FORMATS["YUV420P8"], device.stream()
-    planes = [np.zeros(shape, np.uint8) for shape in fmt.shapes((540, 960))]
-    frame = HostFrame(format=fmt, planes=planes, colour=COLOURS[0])
     with torch.inference_mode(), torch.cuda.stream(stream):
         for cycles in (100_000_000, 2_000_000_000):  # the first time compiles and allocates; the second is a second
             torch.cuda._sleep(cycles)
-            staged = stage([frame], fmt, (540, 960), device.DEVICE)
+            staged = stage([COLOURS[0]], lambda memory: memory.fill(0), fmt, (540, 960), device.DEVICE)
             made = download(upload(staged, (540, 960), device.DEVICE)[0], fmt, COLOURS[0])
             waited = stream.query()
             made.wait()
@@ -66,16 +66,17 @@ def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
 @pytest.mark.parametrize("name", ["Gray16", "RGB24", "YUV420P8", "YUV422P10", "YUV444PH", "YUV420PS"])
 def test_frames_of_a_batch_have_each_their_own_colour_and_neighbours_may_share_it(name: str) -> None:
     fmt = FORMATS[name]
-    colours = [COLOURS[i] for i in (0, 0, 1, 2, 2, 2, 0)]
-    content = list(frames(fmt, SIZE))
-    batch: list[HostFrame | None] = [
-        HostFrame(format=fmt, planes=content[i % len(content)], colour=colour) for i, colour in enumerate(colours)
-    ]
-    batch.insert(4, None)
+    colours = [None if i is None else COLOURS[i] for i in (0, 0, 1, 2, None, 2, 2, 0)]
+    content = list(itertools.islice(itertools.cycle(frames(fmt, SIZE)), len(colours)))
+
+    def pack(memory: NDArray[np.uint8]) -> None:
+        for frame, target in zip(content, memory, strict=True):
+            fmt.pack(frame, target)
+
     with torch.inference_mode(), torch.cuda.stream(device.stream()):
-        together = upload(stage(batch, fmt, SIZE, device.DEVICE), SIZE, device.DEVICE).cpu().numpy()
-    for rgb, frame in zip(together, batch, strict=True):
-        alone = np.zeros_like(rgb) if frame is None else device.to_rgb(fmt, list(frame.planes), frame.colour)
+        together = upload(stage(colours, pack, fmt, SIZE, device.DEVICE), SIZE, device.DEVICE).cpu().numpy()
+    for rgb, frame, colour in zip(together, content, colours, strict=True):
+        alone = np.zeros_like(rgb) if colour is None else device.to_rgb(fmt, frame, colour)
         np.testing.assert_array_equal(rgb, alone)
 
 

@@ -14,16 +14,16 @@ from vs_rafrvsr import scenecut
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.models.registry import Features, State
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import HostFrame, Staged
+from vs_rafrvsr.pixels.exchange import Staged
 from vs_rafrvsr.schedule import Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFrame:
-    """One source frame as the engine needs it."""
+    """What the engine needs to know of a source frame, beside its pixels."""
 
-    pixels: HostFrame
-    """In the format of the network's exchange."""
+    colour: Colour
+    """What its codes mean."""
     scene_change_prev: int | None
     """The frame's `_SceneChangePrev`, None where it has none."""
     scene_change_next: int | None
@@ -119,7 +119,7 @@ class Chunk:
         for i, n in enumerate(look):
             alone = slice(i, i + 1)
             if n in frames:
-                self._reads[n] = _Read(lr[alone], frames[n].pixels.colour, _select(features, alone), flows[i])
+                self._reads[n] = _Read(lr[alone], frames[n].colour, _select(features, alone), flows[i])
         self.read_to = look.stop
 
     def _receive(self, look: range, frames: Mapping[int, SourceFrame], staged: Staged) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,8 @@ import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
-from vs_rafrvsr.pixels.exchange import Downloaded, Staged
+from vs_rafrvsr.models.warp import SCALE
+from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.schedule import GROUP
 
 KEPT_CHUNKS = 3
@@ -22,8 +23,11 @@ KEPT_CHUNKS = 3
 NEAR = 16
 """Requests that lie closer together than this are one play, forwards or backwards, slightly out of order."""
 
-RUN_AHEAD = GROUP + NEAR
-"""Outputs kept at most although nobody has asked for them: a GPU makes those of a whole look as soon as it can."""
+RUN_AHEAD = 2 * GROUP + NEAR
+"""Outputs kept at most although nobody has asked for them: a GPU makes those of whole looks as soon as it can."""
+
+READ_AHEAD_BYTES = 128 << 20
+"""A look whose outputs take no more than this is brought one look early, see `Engine.ahead`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,11 @@ class Ticket:
     far: bool
     """Whether it is a seek, to where its chunk was not NEAR. A seek leaves snapshots for the next one."""
     forwards: bool
-    """Whether it goes on where the last request was: then the frames after it will be asked for too."""
+    """Whether it goes on where the last request was, or one under way: then the frames after it will be asked for."""
     first: int
     """Outputs that are worth keeping begin here."""
+    awaited: bool = True
+    """Whether somebody waits for output n; not so if it is only prepared."""
 
 
 class Engine:
@@ -85,11 +91,16 @@ class Engine:
         self.network, self.runtime = network, network.runtime
         self.runs_ahead = network.runtime.stream is not None
         """Whether outputs are made before they are asked for: where making them only means to enqueue them."""
+        height, width = (SCALE * side for side in network.size)
+        small = GROUP * network.exchange.format.bytes((height, width)) <= READ_AHEAD_BYTES
+        self.reads_ahead = self.runs_ahead and small
+        """Whether the look after the one that is played is brought early."""
         self._book = threading.Lock()  # guards what follows; chunks move on the device's thread alone
         self._courses: list[_Course] = []  # least recently used first
         self._unasked: deque[tuple[_Course, int]] = deque()
         self._holes: set[int] = set()
         self._brought: dict[tuple[_Course, range], threading.Event] = {}
+        self._ahead: set[_Course] = set()  # whose next look somebody brings early
         self._last_look: torch.cuda.Event | None = None
         self._snapshots: deque[Chunk] = deque(maxlen=network.snapshots())
         self._latest = 0
@@ -101,17 +112,47 @@ class Engine:
         """Begin a request for output n."""
         with self._book:
             course, latest = self._course_for(n), self._latest
-            course.waiting[n] += 1
-            forwards, backwards = 0 < n - latest <= NEAR, 0 < latest - n <= NEAR
+            follows = any(0 < n - m <= NEAR for m in (latest, *course.waiting))
+            forwards, backwards = follows, 0 < latest - n <= NEAR
             far = n - course.position > NEAR and not forwards
+            course.waiting[n] += 1
             self._latest = n
             return Ticket(n, course, far=far, forwards=forwards, first=n if far and not backwards else n - NEAR)
 
     def close(self, ticket: Ticket) -> None:
         """End a request, whether it got its output or not."""
         with self._book:
-            _leave(ticket)
+            if ticket.awaited:
+                _leave(ticket)
+            else:
+                self._ahead.discard(ticket.course)
             self._forget()
+
+    def ahead(self, ticket: Ticket) -> tuple[Ticket, range] | None:
+        """In forward play, when output n has been found: the look to bring for the frame GROUP later, if nobody does.
+
+        Players ask for the next frame when they get one, and the outputs of a look come when most of its work is done:
+        without this, a GPU has nothing to do while the next look's frames are brought.
+        """
+        n = ticket.n + GROUP
+        if not (self.reads_ahead and ticket.forwards and n < self.network.grid.frames):
+            return None
+        with self._book:
+            course = self._course_ahead(ticket.course, n)
+            look = course.chunk.wanted()
+            if course.position > n or course in self._ahead or not look:
+                return None
+            self._ahead.add(course)
+            return Ticket(n, course, far=False, forwards=True, first=ticket.n, awaited=False), look
+
+    def _course_ahead(self, course: _Course, n: int) -> _Course:
+        """The one that is being played, or one of the chunk that follows."""
+        index = self.network.grid.chunk_of(n)
+        for known in (course, *self._courses):
+            if known.chunk.index == index:
+                return known
+        self._courses.append(_Course.of(Chunk(index, self.network)))
+        return self._courses[-1]
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
@@ -160,14 +201,14 @@ class Engine:
             with self._book:
                 self._brought.pop(key).set()
 
-    def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame]) -> None:
+    def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame], pack: Pack) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
-        pixels = [frames[n].pixels if n in frames else None for n in look]
-        staged = self.network.exchange.stage(pixels, self.network.size)
+        colours = [frames[n].colour if n in frames else None for n in look]
+        staged = self.network.exchange.stage(colours, pack, self.network.size)
         self.runtime.run(self._surviving, self._feed, ticket, look, frames, staged)
 
     def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame], staged: Staged) -> None:
-        if ticket.n in self._holes and ticket.n in frames:
+        if ticket.awaited and ticket.n in self._holes and ticket.n in frames:
             # A frame that failed before has come after all: what was made without it is forgotten.
             self._holes.discard(ticket.n)
             with self._book:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
-from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, Staged, fetch, stage
+from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged, fetch, stage
 from vs_rafrvsr.pixels.formats import Format
 
 BLOCK = (32, 8)
@@ -35,9 +35,9 @@ class CudaExchange:
     def __init__(self, fmt: Format, device: torch.device) -> None:
         self.format, self.device = fmt, device
 
-    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
+    def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
         """See Exchange."""
-        return stage(frames, self.format, size, self.device)
+        return stage(colours, pack, self.format, size, self.device)
 
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
         """See `upload`."""
@@ -149,7 +149,7 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
     ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
     colour = Colour(matrix=1, full=True)
     try:
-        staged = stage([HostFrame(format=fmt, planes=ones, colour=colour)], fmt, size, device)
+        staged = stage([colour], lambda memory: fmt.pack(ones, memory[0]), fmt, size, device)
         packed = download(upload(staged, size, device)[0], fmt, colour).wait()
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
         return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"

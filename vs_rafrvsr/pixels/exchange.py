@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,15 +15,8 @@ from torch import Tensor
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.formats import Format
 
-
-@dataclass(frozen=True, kw_only=True)
-class HostFrame:
-    """One source frame in host memory."""
-
-    format: Format
-    planes: Sequence[NDArray[Any]]
-    """Rows may be padded."""
-    colour: Colour
+type Pack = Callable[[NDArray[np.uint8]], None]
+"""Writes packed frames (see Format) into memory (B, bytes of one); zeros for a missing one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +53,8 @@ class Exchange(Protocol):
     format: Format
     """Of the frames that it takes and gives."""
 
-    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
-        """Copy frames of size (h, w). For any thread; the other two are for the device's."""
+    def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
+        """Copy frames of size (h, w) and these colours. For any thread; the other two are for the device's."""
 
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
         """-> (B, 3, h, w) fp32, nominally in [0, 1], finite; a missing frame is black. On CUDA only enqueued."""
@@ -70,15 +63,12 @@ class Exchange(Protocol):
         """RGB (3, H, W) fp32 -> a packed frame; on CUDA only enqueued."""
 
 
-def stage(frames: Sequence[HostFrame | None], fmt: Format, size: tuple[int, int], device: torch.device) -> Staged:
-    """Copy frames for a device. A missing one's bytes are zeros."""
-    packed = host_memory((len(frames), fmt.bytes(size)), device)
-    for target, frame in zip(packed.numpy(), frames, strict=True):
-        if frame is None:
-            target.fill(0)
-        else:
-            fmt.pack(frame.planes, target)
-    colours = [None if frame is None else frame.colour for frame in frames]
+def stage(
+    colours: Sequence[Colour | None], pack: Pack, fmt: Format, size: tuple[int, int], device: torch.device
+) -> Staged:
+    """Copy frames for a device."""
+    packed = host_memory((len(colours), fmt.bytes(size)), device)
+    pack(packed.numpy())
     return Staged(format=fmt, colours=colours, packed=packed)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import Downloaded, HostFrame, Staged, fetch, stage
+from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged, fetch, stage
 from vs_rafrvsr.pixels.formats import FORMATS
 
 
@@ -24,9 +24,9 @@ class RgbExchange:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def stage(self, frames: Sequence[HostFrame | None], size: tuple[int, int]) -> Staged:
+    def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
         """See Exchange."""
-        return stage(frames, self.format, size, self.device)
+        return stage(colours, pack, self.format, size, self.device)
 
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
         """NaN becomes 0, infinities the end of the nominal range: one bad sample must not poison the recurrence."""

@@ -61,8 +61,6 @@ typedef struct VSAPI {
     const VSVideoInfo *(*getVideoInfo)(VSNode *node);
     VSFrame *(*newVideoFrame)(const VSVideoFormat *, int width, int height, const VSFrame *props, VSCore *core);
     void (*freeFrame)(const VSFrame *f);
-    VSFrame *(*copyFrame)(const VSFrame *f, VSCore *core);
-    const VSMap *(*getFramePropertiesRO)(const VSFrame *f);
     VSMap *(*getFramePropertiesRW)(VSFrame *f);
     int (*getVideoFormatName)(const VSVideoFormat *format, char *buffer);
     int (*getVideoFormatByID)(VSVideoFormat *format, uint32_t id, VSCore *core);
@@ -72,8 +70,6 @@ typedef struct VSAPI {
     void (*setFilterError)(const char *message, VSFrameContext *ctx);
     VSMap *(*createMap)(void);
     void (*freeMap)(VSMap *map);
-    void (*copyMap)(const VSMap *src, VSMap *dst);
-    void (*clearMap)(VSMap *map);
     void (*mapSetError)(VSMap *map, const char *message);
     const char *(*mapGetError)(const VSMap *map);
     int (*mapNumElements)(const VSMap *map, const char *key);
@@ -97,9 +93,12 @@ enum { UPSCALE, VERSION, MODELS };
 static int rafrvsr_ready;
 int rafrvsr_close(void);
 
-typedef struct { uint8_t *data; ptrdiff_t stride; int width, height; ...; } RafrvsrPlane;
-int rafrvsr_planes(VSFrame *frame, int writable, RafrvsrPlane *planes, const VSAPI *vsapi);
-int rafrvsr_integers(const VSMap *map, char *const *keys, int count, int64_t *values, int *missing, const VSAPI *vsapi);
+int rafrvsr_integers(const VSFrame **frames, int count, char *const *keys, int key_count, int64_t *values, int *missing,
+    const VSAPI *vsapi);
+int rafrvsr_pack(const VSFrame **frames, int count, uint8_t *packed, ptrdiff_t bytes, const VSAPI *vsapi);
+int rafrvsr_unpack(const uint8_t *packed, VSFrame *frame, const VSAPI *vsapi);
+VSFrame *rafrvsr_dress(const VSFrame *frame, const VSFrame *source, const VSMap *more, VSCore *core,
+    const VSAPI *vsapi);
 int rafrvsr_request(const int *numbers, int count, VSNode *node, VSFrameContext *ctx, const VSAPI *vsapi);
 int rafrvsr_take(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
     const VSAPI *vsapi);

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.pixels.colour import CHROMA_OFFSETS, MATRICES, Colour
-from vs_rafrvsr.plugin.host import Frame, Host, Keys, lib
+from vs_rafrvsr.plugin.host import lib
 
 BT709, BT601 = 1, 6
 
-_PROPERTIES = Keys(b"_Matrix", b"_Range", b"_ColorRange", b"_ChromaLocation", b"_Transfer", b"_Primaries")
-"""`_ColorRange` is deprecated, and the other way round: 1 is limited."""
+PROPERTIES = (b"_Matrix", b"_Range", b"_ColorRange", b"_ChromaLocation", b"_Transfer", b"_Primaries")
+"""What `ColourReader.said` reads. `_ColorRange` is deprecated, and the other way round: 1 is limited."""
 
 UNSPECIFIED = 2
 """ITU-T H.273: `_Matrix`, `_Transfer` or `_Primaries` that says nothing."""
@@ -39,9 +40,9 @@ class ColourReader:
         self.guess = BT601 if video.height <= 576 and video.width <= 1024 else BT709
         """Where nothing says it: BT.601 for standard definition, else BT.709, as players do."""
 
-    def said(self, frame: Frame, host: Host) -> Said:
-        """What the frame says."""
-        matrix, full, limited, chromaloc, transfer, primaries = host.integers(frame, _PROPERTIES)
+    def said(self, values: Sequence[int | None]) -> Said:
+        """What a frame says whose PROPERTIES have these values."""
+        matrix, full, limited, chromaloc, transfer, primaries = values
         if full is None and limited is not None:
             full = 1 - limited
         return Said(
@@ -56,13 +57,13 @@ class ColourReader:
         """The matrix, guessed where nothing says it; None for RGB."""
         return self.guess if said.matrix is None and self.family != lib.cfRGB else said.matrix
 
-    def known(self, frame: Frame, n: int, host: Host) -> Colour:
-        """The same for the kernels, with what the resizer assumes filled in.
+    def known(self, values: Sequence[int | None], n: int) -> Colour:
+        """The same of frame n for the kernels, with what the resizer assumes filled in.
 
         Raises:
             ClipError: they do not know it.
         """
-        said = self.said(frame, host)
+        said = self.said(values)
         matrix = self.matrix(said) or BT709  # RGB has none, and any does
         if matrix not in MATRICES or (said.chromaloc or 0) not in CHROMA_OFFSETS:
             raise ClipError(

@@ -1,5 +1,6 @@
 /* The plugin's native part: it registers the functions, finds Python, and hands every call to vs_rafrvsr.plugin.filter.
    cffi puts the declarations of the extern "Python" functions in front of this text. */
+#include <VSHelper4.h>
 #include <VapourSynth4.h>
 #include <stdatomic.h>
 #ifdef _WIN32
@@ -30,24 +31,62 @@ static int rafrvsr_close(void) {
 /* Several of VapourSynth's functions at once. Every call from Python lets another thread take the interpreter, and with
    many threads it is the waiting to have it back that costs. All return how many they did: cffi's wrapper of a void
    function refers to Py_None, and the library could not be loaded by a host without Python. */
-typedef struct { uint8_t *data; ptrdiff_t stride; int width, height; } RafrvsrPlane;
-
-static int rafrvsr_planes(VSFrame *frame, int writable, RafrvsrPlane *planes, const VSAPI *vsapi) {
-    const int count = vsapi->getVideoFrameFormat(frame)->numPlanes;
-    for (int p = 0; p < count; p++) {
-        planes[p].data = writable ? vsapi->getWritePtr(frame, p) : (uint8_t *)vsapi->getReadPtr(frame, p);
-        planes[p].stride = vsapi->getStride(frame, p);
-        planes[p].width = vsapi->getFrameWidth(frame, p);
-        planes[p].height = vsapi->getFrameHeight(frame, p);
+static int rafrvsr_integers(const VSFrame **frames, int count, char *const *keys, int key_count, int64_t *values,
+                            int *missing, const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++) {
+        const VSMap *props = vsapi->getFramePropertiesRO(frames[i]);
+        for (int k = 0; k < key_count; k++, values++, missing++)
+            *values = vsapi->mapGetInt(props, keys[k], 0, missing);
     }
     return count;
 }
 
-static int rafrvsr_integers(const VSMap *map, char *const *keys, int count, int64_t *values, int *missing,
-                            const VSAPI *vsapi) {
-    for (int i = 0; i < count; i++)
-        values[i] = vsapi->mapGetInt(map, keys[i], 0, &missing[i]);
+/* A packed frame is its planes one after the other, rows without padding; that of no frame is zeros. */
+static int rafrvsr_pack(const VSFrame **frames, int count, uint8_t *packed, ptrdiff_t bytes, const VSAPI *vsapi) {
+    for (int i = 0; i < count; i++) {
+        uint8_t *target = packed + i * bytes;
+        if (!frames[i])
+            memset(target, 0, bytes);
+        else {
+            const VSVideoFormat *format = vsapi->getVideoFrameFormat(frames[i]);
+            for (int p = 0; p < format->numPlanes; p++) {
+                const ptrdiff_t row = (ptrdiff_t)vsapi->getFrameWidth(frames[i], p) * format->bytesPerSample;
+                const int height = vsapi->getFrameHeight(frames[i], p);
+                vsh_bitblt(target, row, vsapi->getReadPtr(frames[i], p), vsapi->getStride(frames[i], p), row, height);
+                target += row * height;
+            }
+        }
+    }
     return count;
+}
+
+static int rafrvsr_unpack(const uint8_t *packed, VSFrame *frame, const VSAPI *vsapi) {
+    const VSVideoFormat *format = vsapi->getVideoFrameFormat(frame);
+    for (int p = 0; p < format->numPlanes; p++) {
+        const ptrdiff_t row = (ptrdiff_t)vsapi->getFrameWidth(frame, p) * format->bytesPerSample;
+        const int height = vsapi->getFrameHeight(frame, p);
+        vsh_bitblt(vsapi->getWritePtr(frame, p), vsapi->getStride(frame, p), packed, row, row, height);
+        packed += row * height;
+    }
+    return format->numPlanes;
+}
+
+/* A copy of a frame with another's properties, and some more integers and texts appended to them. */
+static VSFrame *rafrvsr_dress(const VSFrame *frame, const VSFrame *source, const VSMap *more, VSCore *core,
+                              const VSAPI *vsapi) {
+    VSFrame *dressed = vsapi->copyFrame(frame, core);
+    VSMap *props = vsapi->getFramePropertiesRW(dressed);
+    vsapi->clearMap(props);
+    vsapi->copyMap(vsapi->getFramePropertiesRO(source), props);
+    for (int i = 0; i < vsapi->mapNumKeys(more); i++) {
+        const char *key = vsapi->mapGetKey(more, i);
+        if (vsapi->mapGetType(more, key) == ptInt)
+            vsapi->mapSetInt(props, key, vsapi->mapGetInt(more, key, 0, NULL), maAppend);
+        else
+            vsapi->mapSetData(props, key, vsapi->mapGetData(more, key, 0, NULL),
+                              vsapi->mapGetDataSize(more, key, 0, NULL), dtUtf8, maAppend);
+    }
+    return dressed;
 }
 
 static int rafrvsr_request(const int *numbers, int count, VSNode *node, VSFrameContext *ctx, const VSAPI *vsapi) {

@@ -6,14 +6,14 @@ import threading
 from typing import Any
 
 from vs_rafrvsr.engine.engine import Engine
-from vs_rafrvsr.plugin.colour import ColourReader, Said
+from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader, Said
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
 
 CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
 """Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
 
-_FIELD, _OURS = Keys(b"_FieldBased"), Keys(RESET, FALLBACK)
+_PROPERTIES, _OURS = Keys(b"_FieldBased", *PROPERTIES), Keys(RESET, FALLBACK)
 
 
 class Finish:
@@ -33,39 +33,46 @@ class Finish:
         self.format_id = host.format_id(output.format)
         self.direct = self.format_id == host.format_id(host.api.getVideoInfo(recurrence).format)
         self.guessed_matrix = output.format.colorFamily == lib.cfYUV
+        self.origins: dict[str, Map] = {}
         self.nodes: dict[Said, Node] = {}
         self.lock = threading.Lock()
         self.told = False
 
     def free(self, host: Host) -> None:
-        """Give all nodes back."""
+        """Give all nodes and maps back."""
         for node in (*self.nodes.values(), self.recurrence, self.clip):
             host.api.freeNode(node)
+        for origin in self.origins.values():
+            host.api.freeMap(origin)
 
     def get_frame(self, n: int, reason: int, frame_data: Any, context: Context, host: Host) -> Frame:  # noqa: ANN401
-        """See Filter. First the source frame, whose colour chooses the node; then that node's frame."""
+        """See Filter. First the source frame, whose colour chooses the node; then that node's frame.
+
+        Where the recurrence's frames need no way back, both at once.
+        """
         if reason == lib.arInitial:
             host.api.requestFrameFilter(n, self.clip, context)
+            if self.direct:
+                frame_data[0] = self.recurrence
+                host.api.requestFrameFilter(n, self.recurrence, context)
         elif reason == lib.arError and frame_data[0] == ffi.NULL:
             self.engine.fail(n)  # VapourSynth passes the source's message on
         elif reason == lib.arAllFramesReady:
             source = host.api.getFrameFilter(n, self.clip, context)
             try:
-                node = self._node(self.colours.said(source, host), host)
+                ((field, *values),) = host.integers([source], _PROPERTIES)
+                said = self.colours.said(values)
                 if frame_data[0] != ffi.NULL:
-                    return self._finished(source, host.api.getFrameFilter(n, node, context), host)
-                (field,) = host.integers(source, _FIELD)
+                    return self._finished(source, said, host.api.getFrameFilter(n, frame_data[0], context), host)
                 refuse_interlaced(field, n)
-                frame_data[0] = node
-                host.api.requestFrameFilter(n, node, context)
+                frame_data[0] = self._way_back(said, host)
+                host.api.requestFrameFilter(n, frame_data[0], context)
             finally:
                 host.api.freeFrame(source)
         return ffi.NULL
 
-    def _node(self, said: Said, host: Host) -> Node:
-        """The way back for frames of this colour, made when first met."""
-        if self.direct:
-            return self.recurrence
+    def _way_back(self, said: Said, host: Host) -> Node:
+        """The node for frames of this colour, made when first met."""
         with self.lock:
             if said not in self.nodes:
                 arguments = {
@@ -79,20 +86,18 @@ class Finish:
                 self.nodes[said] = host.resize(self.recurrence, format=self.format_id, **given)
             return self.nodes[said]
 
-    def _finished(self, source: Frame, result: Frame, host: Host) -> Frame:
-        frame = host.api.copyFrame(result, host.core)
-        ours = dict(zip((RESET, FALLBACK), host.integers(result, _OURS), strict=True))
+    def _finished(self, source: Frame, said: Said, result: Frame, host: Host) -> Frame:
+        frame = host.dressed(result, source, self._origin(host))
+        (ours,) = host.integers([result], _OURS)
         host.api.freeFrame(result)
-        props = host.api.getFramePropertiesRW(frame)
-        host.api.clearMap(props)
-        host.api.copyMap(host.api.getFramePropertiesRO(source), props)
-        if self.guessed_matrix and self.colours.said(source, host).matrix is None:
-            host.api.mapSetInt(props, b"_Matrix", self.colours.guess, lib.maReplace)
+        changes = {name: value for name, value in zip((RESET, FALLBACK), ours, strict=True) if value is not None}
+        if self.guessed_matrix and said.matrix is None:
+            changes[b"_Matrix"] = self.colours.guess
             self._tell_guess(host)
-        for name, value in ours.items():
-            if value is not None:
+        if changes:
+            props = host.api.getFramePropertiesRW(frame)
+            for name, value in changes.items():
                 host.api.mapSetInt(props, name, value, lib.maReplace)
-        self._say_origin(props, host)
         return frame
 
     def _tell_guess(self, host: Host) -> None:
@@ -101,8 +106,13 @@ class Finish:
         if not told:
             host.log(f"the clip has no _Matrix; {self.colours.guess} is assumed from its size and set on the output")
 
-    def _say_origin(self, props: Map, host: Host) -> None:
+    def _origin(self, host: Host) -> Map:
+        """Where a frame comes from, as properties: another map when the network has changed for lack of memory."""
         network = self.engine.network
-        host.api.mapSetInt(props, CHUNK, network.grid.chunk, lib.maAppend)
-        for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
-            host.api.mapSetData(props, key, text.encode(), -1, lib.dtUtf8, lib.maAppend)
+        with self.lock:
+            if network.numerics not in self.origins:
+                origin = self.origins[network.numerics] = host.api.createMap()
+                host.api.mapSetInt(origin, CHUNK, network.grid.chunk, lib.maReplace)
+                for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
+                    host.api.mapSetData(origin, key, text.encode(), -1, lib.dtUtf8, lib.maReplace)
+            return self.origins[network.numerics]

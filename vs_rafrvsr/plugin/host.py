@@ -1,4 +1,4 @@
-"""VapourSynth's C API as few small functions: maps, properties, invoking other plugins, frames as numpy views."""
+"""VapourSynth's C API as few small functions: maps, properties, frames, invoking other plugins."""
 
 from __future__ import annotations
 
@@ -97,12 +97,13 @@ class Host:
         finally:
             self.api.freeMap(result)
 
-    def integers(self, frame: Frame, keys: Keys) -> list[int | None]:
-        """Integer properties of a frame, None where it has none."""
+    def integers(self, frames: Sequence[Frame], keys: Keys) -> list[list[int | None]]:
+        """Integer properties of frames, None where one has none."""
         count = len(keys.names)
-        values, missing = ffi.new("int64_t[]", count), ffi.new("int[]", count)
-        lib.rafrvsr_integers(self.api.getFramePropertiesRO(frame), keys.array, count, values, missing, self.api)
-        return [None if gone else value for value, gone in zip(values, missing, strict=True)]
+        values, missing = ffi.new("int64_t[]", len(frames) * count), ffi.new("int[]", len(frames) * count)
+        lib.rafrvsr_integers(frames, len(frames), keys.array, count, values, missing, self.api)
+        found = [None if gone else value for value, gone in zip(values, missing, strict=True)]
+        return [found[start : start + count] for start in range(0, len(found), count)]
 
     def request(self, numbers: Sequence[int], node: Node, context: Context) -> None:
         """Ask for frames of a node: the callback is entered again when all are there."""
@@ -124,13 +125,14 @@ class Host:
         data = bytes(ffi.buffer(self.api.mapGetData(values, key, 0, ffi.NULL), size))
         return data.decode(errors="surrogateescape")
 
-    def planes(self, frame: Frame, dtype: np.dtype[Any], writable: bool = False) -> list[NDArray[Any]]:
-        """The planes of a frame, whose samples are of `dtype`, as views of its memory (rows are padded)."""
-        planes = ffi.new("RafrvsrPlane[3]")
-        count = lib.rafrvsr_planes(frame, writable, planes, self.api)
-        return [_view(planes[p], dtype) for p in range(count)]
+    def pack(self, frames: Sequence[Frame], packed: NDArray[np.uint8]) -> None:
+        """Copy the planes of frames of one format into the rows of `packed`; zeros for NULL."""
+        lib.rafrvsr_pack(frames, len(frames), ffi.from_buffer("uint8_t *", packed), packed.shape[1], self.api)
 
+    def unpack(self, packed: NDArray[np.uint8], frame: Frame) -> None:
+        """Copy a packed frame into a new one's planes."""
+        lib.rafrvsr_unpack(ffi.from_buffer("uint8_t *", packed), frame, self.api)
 
-def _view(plane: Any, dtype: np.dtype[Any]) -> NDArray[Any]:  # noqa: ANN401  (a cffi struct)
-    rows = np.frombuffer(ffi.buffer(plane.data, plane.stride * plane.height), dtype)
-    return rows.reshape(plane.height, plane.stride // dtype.itemsize)[:, : plane.width]
+    def dressed(self, frame: Frame, source: Frame, more: Map) -> Frame:
+        """A copy of a frame with another's properties, to which those of a map are appended."""
+        return lib.rafrvsr_dress(frame, source, more, self.core, self.api)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from vs_rafrvsr.engine.chunk import SourceFrame
 from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.errors import ClipError
-from vs_rafrvsr.pixels.exchange import HostFrame
-from vs_rafrvsr.plugin.colour import ColourReader
+from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Node, ffi, lib
 
 RESET = b"_RafrvsrReset"
@@ -22,7 +20,7 @@ FALLBACK = b"_RafrvsrTileFallback"
 """Property of an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
 
 
-_PROPERTIES = Keys(b"_FieldBased", b"_SceneChangePrev", b"_SceneChangeNext")
+_PROPERTIES = Keys(b"_FieldBased", b"_SceneChangePrev", b"_SceneChangeNext", *PROPERTIES)
 
 
 def refuse_interlaced(field: int | None, n: int) -> None:
@@ -37,8 +35,11 @@ def refuse_interlaced(field: int | None, n: int) -> None:
 @dataclass(eq=False, slots=True)
 class _Request:
     ticket: Ticket
-    look: range
-    asked: list[int]
+    look: range = range(0)
+    asked: list[int] = field(default_factory=list)
+    output: Output | None = None
+    """Found, and held back while the look after it is brought for `ahead`."""
+    ahead: Ticket | None = None
 
 
 class Recurrence:
@@ -46,7 +47,6 @@ class Recurrence:
 
     def __init__(self, source: Node, output: Any, colours: ColourReader, engine: Engine) -> None:  # noqa: ANN401
         self.source, self.output, self.colours, self.engine = source, output, colours, engine
-        self.format = engine.network.exchange.format
         self.requests: dict[int, _Request] = {}
         self.numbers = itertools.count(1)
 
@@ -76,42 +76,59 @@ class Recurrence:
 
     def _open(self, n: int) -> int:
         number = next(self.numbers)
-        self.requests[number] = _Request(self.engine.open(n), range(0), [])
+        self.requests[number] = _Request(self.engine.open(n))
         return number
 
     def _end(self, number: int) -> None:
-        self.engine.close(self.requests.pop(number).ticket)
+        request = self.requests.pop(number)
+        for ticket in filter(None, (request.ticket, request.ahead)):
+            self.engine.close(ticket)
 
     def _go_on(self, request: _Request, context: Context, host: Host) -> Output | None:
         """Bring what was requested and look again; None after a further request."""
         if request.asked:
             self._bring(request, context, host)
+        if request.output is not None:
+            return request.output
         while isinstance(found := self.engine.look(request.ticket), range):
-            request.look = found
-            request.asked = [m for m in found if m == request.ticket.n or not self.engine.is_hole(m)]
-            if request.asked:
-                host.request(request.asked, self.source, context)
+            if self._ask(request, found, context, host):
                 return None
-            self.engine.feed(request.ticket, found, {})
+            self.engine.feed(request.ticket, found, {}, partial(host.pack, [ffi.NULL] * len(found)))
+        ahead = self.engine.ahead(request.ticket)
+        if ahead is not None:
+            request.ahead, look = ahead
+            if self._ask(request, look, context, host):
+                request.output = found
+                return None
         return found
+
+    def _ask(self, request: _Request, look: range, context: Context, host: Host) -> bool:
+        """Ask for the frames of a look, but those that have failed before; whether there are any to wait for."""
+        request.look = look
+        request.asked = [m for m in look if m == request.ticket.n or not self.engine.is_hole(m)]
+        if request.asked:
+            host.request(request.asked, self.source, context)
+        return bool(request.asked)
 
     def _bring(self, request: _Request, context: Context, host: Host) -> None:
         """Feed the look that was asked for, unless it has been fed, or is being fed by another request that has it."""
+        ticket = request.ahead or request.ticket
         with (
             host.taken(request.asked, self.source, context) as frames,
-            self.engine.bringing(request.ticket, request.look) as mine,
+            self.engine.bringing(ticket, request.look) as mine,
         ):
             if not mine:
                 return
             fit = {}
-            for m, frame in frames.items():
+            for m, values in zip(frames, host.integers(list(frames.values()), _PROPERTIES), strict=True):
                 try:
-                    fit[m] = self._source_frame(m, frame, host)
+                    fit[m] = self._source_frame(m, values)
                 except ClipError:
                     self.engine.fail(m)
                     if m == request.ticket.n:
                         raise
-            self.engine.feed(request.ticket, request.look, fit)
+            pack = partial(host.pack, [frames[m] if m in fit else ffi.NULL for m in request.look])
+            self.engine.feed(ticket, request.look, fit, pack)
 
     def _note_failures(self, request: _Request, context: Context, host: Host) -> None:
         """A source frame failed: VapourSynth passes its message on; here the frame is marked, so that others go on."""
@@ -122,21 +139,20 @@ class Recurrence:
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
         video = self.output
-        planes = self.format.planes(output.frame.wait(), (video.height, video.width))
+        packed = output.frame.wait()
         frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
-        for target, plane in zip(host.planes(frame, self.format.dtype, writable=True), planes, strict=True):
-            np.copyto(target, plane)
+        host.unpack(packed, frame)
         for name, holds in ((RESET, output.reset), (FALLBACK, output.fallback)):
             if holds:
                 host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name, 1, lib.maReplace)
         return frame
 
-    def _source_frame(self, n: int, frame: Frame, host: Host) -> SourceFrame:
-        field, scene_change_prev, scene_change_next = host.integers(frame, _PROPERTIES)
+    def _source_frame(self, n: int, values: list[int | None]) -> SourceFrame:
+        """What the values of _PROPERTIES say of frame n."""
+        field, scene_change_prev, scene_change_next, *colour = values
         refuse_interlaced(field, n)
-        colour = self.colours.known(frame, n, host)
         return SourceFrame(
-            pixels=HostFrame(format=self.format, planes=host.planes(frame, self.format.dtype), colour=colour),
+            colour=self.colours.known(colour, n),
             scene_change_prev=scene_change_prev,
             scene_change_next=scene_change_next,
         )
