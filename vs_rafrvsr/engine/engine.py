@@ -156,11 +156,22 @@ class Engine:
 
     def look(self, ticket: Ticket) -> Output | range:
         """The output, or the source frames to bring first."""
-        made = None if ticket.n in self._holes else ticket.course.outputs.get(ticket.n)
+        made = self._made(ticket)
+        if made is None and self._await_brought(ticket):
+            made = self._made(ticket)
         found: Output | range = made or self.runtime.run(self._surviving, self._look, ticket)
         if isinstance(found, Output):
             self._tight = False
         return found
+
+    def _made(self, ticket: Ticket) -> Output | None:
+        return None if ticket.n in self._holes else ticket.course.outputs.get(ticket.n)
+
+    def _await_brought(self, ticket: Ticket) -> bool:
+        """Wait for the look that its course wants, if that is being fed; whether it was."""
+        with self._book:
+            done = self._brought.get((ticket.course, ticket.course.chunk.wanted()))
+        return done is not None and done.wait()
 
     def _look(self, ticket: Ticket) -> Output | range:
         n = ticket.n
