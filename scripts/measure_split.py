@@ -25,7 +25,7 @@ from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.parallel import encode_split
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.encode.render import Job, read_clip, render
-from vs_rafrvsr.encode.split import plan
+from vs_rafrvsr.encode.split import ON_GPU, plan
 
 LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-preset", "ultrafast"]
 FILM = 2 * 60 * 60 * 24  # frames
@@ -103,7 +103,7 @@ def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
     """Hours of a 2-hour film by the model in README, for more and more workers."""
     rows = {}
     for workers in (1, 2, 4, 8, 16, 32, 64, 100, 200, 400):
-        pieces = plan(FILM, arguments.chunk, workers)
+        pieces = plan(FILM, arguments.chunk, workers, ON_GPU)
         rounds = math.ceil(len(pieces) / workers)
         seconds = arguments.ray + rounds * (arguments.start + len(pieces[0]) / arguments.rate) + FILM * arguments.join
         alone = arguments.start + FILM / arguments.rate

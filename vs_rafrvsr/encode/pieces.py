@@ -21,11 +21,8 @@ import av.error
 from vs_rafrvsr import __version__
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.render import Job, Progress, partial, render
-from vs_rafrvsr.encode.split import chunk_of, plan
+from vs_rafrvsr.encode.split import DEVICE, chunk_of, lengths_for, plan
 from vs_rafrvsr.errors import EncodeError
-
-DEVICE = "_RafrvsrDevice"
-"""The frame property that names the device; not part of what pieces must agree on, see README."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +66,7 @@ class WorkFolder:
             if manifest.exists():
                 cut = _check_manifest(_read(manifest), identity, path)
             else:
-                cut = plan(clip.frames, chunk_of(clip.props), workers)
+                cut = plan(clip.frames, chunk_of(clip.props), workers, lengths_for(clip.props))
                 _write(manifest, identity | {"pieces": [[p.start, p.stop] for p in cut]})
             for left in path.glob(f"*.part{out.suffix}"):
                 left.unlink()
