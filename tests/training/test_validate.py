@@ -59,8 +59,8 @@ def test_a_clip_is_played_to_and_fro_with_the_flow_of_its_direction() -> None:
     assert backwards.flatten().tolist() == [False, False, False, False, True, True, True, False, False, False]
 
 
-def test_long_shots_are_scored_at_their_end_and_move_with_their_flow() -> None:
-    """Frames warped by the flow given are the next ones; an error that grows with time shows only at the end."""
+def test_long_shots_are_compared_at_their_end_and_move_with_their_flow() -> None:
+    """Frames warped by the flow given are the next ones; what goes wrong at the end alone is all lost."""
     clips = [clip("a", 6, 64, 64), clip("b", 6, 64, 64, seed=1), clip("other", 6, 48, 64)]
 
     def unroll(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
@@ -70,16 +70,21 @@ def test_long_shots_are_scored_at_their_end_and_move_with_their_flow() -> None:
             assert (moved - lr[:, t])[..., 3:-3, 3:-3].abs().max() < 2.1 / 255  # the border was reduced differently
         order, _ = to_and_fro(6, LONG)
         truth = torch.stack([c.hr[order] for c in clips[:2]]).float() / 255
-        truth[:, : LONG - LAST] = 0
+        truth[:, LONG - LAST :] = 0
         return truth
 
-    assert validate_long(unroll, clips) > 90
+    assert validate_long(unroll, clips) > 80
 
 
-def test_a_recurrence_that_goes_wrong_with_time_scores_lower_at_the_end() -> None:
+def test_a_recurrence_that_goes_wrong_with_time_loses_and_a_steady_one_does_not() -> None:
     def drifting(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
         sharp: torch.Tensor = BicubicBase()(lr.flatten(0, 1)).unflatten(0, lr.shape[:2])
         return sharp + torch.linspace(0, 0.2, lr.shape[1])[:, None, None, None]
 
+    def steady(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        sharp: torch.Tensor = BicubicBase()(lr.flatten(0, 1)).unflatten(0, lr.shape[:2])
+        return sharp
+
     clips = [clip("a", 8, 64, 64)]
-    assert validate_long(drifting, clips) < validate(drifting, clips).all - 2
+    assert validate_long(drifting, clips) > 2
+    assert validate_long(steady, clips) == pytest.approx(0, abs=1e-4)

@@ -329,7 +329,7 @@ class Trainer:
 
         with self.optimiser.averaged():
             found = {
-                kind: validate(frames, clips)._asdict() | {"aged": validate_long(frames, clips)}
+                kind: validate(frames, clips)._asdict() | {"lost": validate_long(frames, clips)}
                 for kind, clips in self._judges().items()
             }
             if self.prepared.shown and self.team.leads:
@@ -393,7 +393,7 @@ class Trainer:
     def _append(self, row: dict[str, float]) -> None:
         """One line of curves.csv; validation columns stay empty between validations."""
         kinds = dict.fromkeys(("real", "camera", *self._judges()))
-        scores = [f"{kind}_{name}" for kind in kinds for name in (*Score._fields, "aged")]
+        scores = [f"{kind}_{name}" for kind in kinds for name in (*Score._fields, "lost")]
         columns = ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
         self.out.mkdir(parents=True, exist_ok=True)
         file = self.out / "curves.csv"

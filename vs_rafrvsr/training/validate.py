@@ -17,7 +17,7 @@ SETTLED = 8
 AT_ONCE = 8
 """Clips of one shape that are run together."""
 LONG, LAST = 96, 16
-"""Frames of a long shot, and how many at its end are scored."""
+"""Frames of a long shot, and how many at its end are compared with their first passage."""
 LONG_SHOTS = 4
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 """BT.601 studio luma of R, G, B in [0, 1], in 8-bit steps without the offset of 16: MATLAB's rgb2ycbcr."""
@@ -56,17 +56,20 @@ def validate(unroll: Unroll, clips: Sequence[PoolClip]) -> Score:
 
 @torch.no_grad()
 def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
-    """PSNR-Y of the last frames of long shots: a recurrence may go wrong later than training's clips are long.
+    """PSNR-Y that frames lose from their first passage in a long shot to the last ones, in dB.
 
-    They are the first few clips of the first one's shape, played to and fro.
+    A recurrence may go wrong later than training's clips are long. The shots are the first few clips of the first one's
+    shape, played to and fro.
     """
     alike = [clip for clip in clips if clip.lr.shape == clips[0].lr.shape][:LONG_SHOTS]
     order, backwards = to_and_fro(len(alike[0].lr), LONG)
     lr = torch.stack([clip.lr[order] for clip in alike]).float() / 255
     flows = [torch.where(backwards.to(c.flow.device), c.flow[order, 2:], c.flow[order, :2]) for c in alike]
-    output = unroll(lr, torch.stack(flows).float())[:, -LAST:]
-    ends = [psnr_y(shot, clip.hr[order[-LAST:]]) for shot, clip in zip(output, alike, strict=True)]
-    return float(torch.stack(ends).mean())
+    first = [int((order == n).nonzero()[0]) for n in order[-LAST:]]
+    output = unroll(lr, torch.stack(flows).float())
+    truths = [clip.hr[order[-LAST:]] for clip in alike]
+    lost = [psnr_y(shot[first], t) - psnr_y(shot[-LAST:], t) for shot, t in zip(output, truths, strict=True)]
+    return float(torch.stack(lost).mean())
 
 
 def to_and_fro(frames: int, count: int) -> tuple[Tensor, Tensor]:
