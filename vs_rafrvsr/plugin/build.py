@@ -49,6 +49,7 @@ typedef struct { VSNode *source; int requestPattern; ...; } VSFilterDependency;
 #define ptData ...
 #define mtInformation ...
 #define mtWarning ...
+#define UNSPECIFIED ...
 
 typedef const VSFrame *(*VSFilterGetFrame)(int, int, void *, void **, VSFrameContext *, VSCore *, const struct VSAPI *);
 typedef void (*VSFilterFree)(void *, VSCore *, const struct VSAPI *);
@@ -59,7 +60,6 @@ typedef struct VSAPI {
     void (*freeNode)(VSNode *node);
     VSNode *(*addNodeRef)(VSNode *node);
     const VSVideoInfo *(*getVideoInfo)(VSNode *node);
-    VSFrame *(*newVideoFrame)(const VSVideoFormat *, int width, int height, const VSFrame *props, VSCore *core);
     void (*freeFrame)(const VSFrame *f);
     VSMap *(*getFramePropertiesRW)(VSFrame *f);
     int (*getVideoFormatName)(const VSVideoFormat *format, char *buffer);
@@ -96,9 +96,10 @@ int rafrvsr_close(void);
 int rafrvsr_integers(const VSFrame **frames, int count, char *const *keys, int key_count, int64_t *values, int *missing,
     const VSAPI *vsapi);
 int rafrvsr_pack(const VSFrame **frames, int count, uint8_t *packed, ptrdiff_t bytes, const VSAPI *vsapi);
-int rafrvsr_unpack(const uint8_t *packed, VSFrame *frame, const VSAPI *vsapi);
-VSFrame *rafrvsr_dress(const VSFrame *frame, const VSFrame *source, const VSMap *more, VSCore *core,
+VSFrame *rafrvsr_unpack(const uint8_t *packed, const VSVideoFormat *format, int width, int height, VSCore *core,
     const VSAPI *vsapi);
+VSFrame *rafrvsr_dress(int n, VSNode *node, VSNode *clip, char *const *kept, int kept_count, const VSMap *more,
+    int guess, int *guessed, VSFrameContext *ctx, VSCore *core, const VSAPI *vsapi);
 int rafrvsr_request(const int *numbers, int count, VSNode *node, VSFrameContext *ctx, const VSAPI *vsapi);
 int rafrvsr_take(const int *numbers, int count, const VSFrame **frames, VSNode *node, VSFrameContext *ctx,
     const VSAPI *vsapi);

@@ -15,9 +15,6 @@ BT709, BT601 = 1, 6
 PROPERTIES = (b"_Matrix", b"_Range", b"_ColorRange", b"_ChromaLocation", b"_Transfer", b"_Primaries")
 """What `ColourReader.said` reads. `_ColorRange` is deprecated, and the other way round: 1 is limited."""
 
-UNSPECIFIED = 2
-"""ITU-T H.273: `_Matrix`, `_Transfer` or `_Primaries` that says nothing."""
-
 
 @dataclass(frozen=True, slots=True)
 class Said:
@@ -76,4 +73,5 @@ class ColourReader:
 
 
 def _specified(value: int | None) -> int | None:
-    return None if value == UNSPECIFIED else value
+    """`_Matrix`, `_Transfer` or `_Primaries`, None if it says nothing."""
+    return None if value == lib.UNSPECIFIED else value

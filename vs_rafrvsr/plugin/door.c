@@ -15,6 +15,7 @@ static const VSFrame *rafrvsr_get_frame(int n, int reason, void *data, void **fr
 static void rafrvsr_free(void *data, VSCore *core, const VSAPI *vsapi);
 
 enum { UPSCALE, VERSION, MODELS };
+enum { UNSPECIFIED = 2 }; /* ITU-T H.273 */
 
 /* Set by vs_rafrvsr.plugin.filter in the copy of this library that it has imported. */
 static int rafrvsr_ready = 0;
@@ -60,24 +61,38 @@ static int rafrvsr_pack(const VSFrame **frames, int count, uint8_t *packed, ptrd
     return count;
 }
 
-static int rafrvsr_unpack(const uint8_t *packed, VSFrame *frame, const VSAPI *vsapi) {
-    const VSVideoFormat *format = vsapi->getVideoFrameFormat(frame);
+static VSFrame *rafrvsr_unpack(const uint8_t *packed, const VSVideoFormat *format, int width, int height,
+                               VSCore *core, const VSAPI *vsapi) {
+    VSFrame *frame = vsapi->newVideoFrame(format, width, height, NULL, core);
     for (int p = 0; p < format->numPlanes; p++) {
         const ptrdiff_t row = (ptrdiff_t)vsapi->getFrameWidth(frame, p) * format->bytesPerSample;
-        const int height = vsapi->getFrameHeight(frame, p);
-        vsh_bitblt(vsapi->getWritePtr(frame, p), vsapi->getStride(frame, p), packed, row, row, height);
-        packed += row * height;
+        const int rows = vsapi->getFrameHeight(frame, p);
+        vsh_bitblt(vsapi->getWritePtr(frame, p), vsapi->getStride(frame, p), packed, row, row, rows);
+        packed += row * rows;
     }
-    return format->numPlanes;
+    return frame;
 }
 
-/* A copy of a frame with another's properties, and some more integers and texts appended to them. */
-static VSFrame *rafrvsr_dress(const VSFrame *frame, const VSFrame *source, const VSMap *more, VSCore *core,
-                              const VSAPI *vsapi) {
-    VSFrame *dressed = vsapi->copyFrame(frame, core);
+/* Frame n of `node` with the properties of frame n of `clip`; but it keeps its own integers of some names, and the
+   integers and texts of `more` are appended. Where no matrix is specified it gets `guess`, if that is not negative. */
+static VSFrame *rafrvsr_dress(int n, VSNode *node, VSNode *clip, char *const *kept, int kept_count, const VSMap *more,
+                              int guess, int *guessed, VSFrameContext *ctx, VSCore *core, const VSAPI *vsapi) {
+    const VSFrame *bare = vsapi->getFrameFilter(n, node, ctx), *source = vsapi->getFrameFilter(n, clip, ctx);
+    VSFrame *dressed = vsapi->copyFrame(bare, core);
+    const VSMap *own = vsapi->getFramePropertiesRO(bare);
     VSMap *props = vsapi->getFramePropertiesRW(dressed);
+    int missing;
     vsapi->clearMap(props);
     vsapi->copyMap(vsapi->getFramePropertiesRO(source), props);
+    for (int k = 0; k < kept_count; k++) {
+        const int64_t value = vsapi->mapGetInt(own, kept[k], 0, &missing);
+        if (!missing)
+            vsapi->mapSetInt(props, kept[k], value, maReplace);
+    }
+    const int64_t matrix = vsapi->mapGetInt(props, "_Matrix", 0, &missing);
+    *guessed = guess >= 0 && (missing || matrix == UNSPECIFIED);
+    if (*guessed)
+        vsapi->mapSetInt(props, "_Matrix", guess, maReplace);
     for (int i = 0; i < vsapi->mapNumKeys(more); i++) {
         const char *key = vsapi->mapGetKey(more, i);
         if (vsapi->mapGetType(more, key) == ptInt)
@@ -86,6 +101,8 @@ static VSFrame *rafrvsr_dress(const VSFrame *frame, const VSFrame *source, const
             vsapi->mapSetData(props, key, vsapi->mapGetData(more, key, 0, NULL),
                               vsapi->mapGetDataSize(more, key, 0, NULL), dtUtf8, maAppend);
     }
+    vsapi->freeFrame(bare);
+    vsapi->freeFrame(source);
     return dressed;
 }
 

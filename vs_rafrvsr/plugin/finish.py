@@ -32,7 +32,7 @@ class Finish:
         self.device = engine.runtime.name()
         self.format_id = host.format_id(output.format)
         self.direct = self.format_id == host.format_id(host.api.getVideoInfo(recurrence).format)
-        self.guessed_matrix = output.format.colorFamily == lib.cfYUV
+        self.guess = colours.guess if output.format.colorFamily == lib.cfYUV else -1
         self.origins: dict[str, Map] = {}
         self.nodes: dict[Said, Node] = {}
         self.lock = threading.Lock()
@@ -58,21 +58,21 @@ class Finish:
         elif reason == lib.arError and frame_data[0] == ffi.NULL:
             self.engine.fail(n)  # VapourSynth passes the source's message on
         elif reason == lib.arAllFramesReady:
-            source = host.api.getFrameFilter(n, self.clip, context)
-            try:
-                ((field, *values),) = host.integers([source], _PROPERTIES)
-                said = self.colours.said(values)
-                if frame_data[0] != ffi.NULL:
-                    return self._finished(source, said, host.api.getFrameFilter(n, frame_data[0], context), host)
-                refuse_interlaced(field, n)
-                frame_data[0] = self._way_back(said, host)
-                host.api.requestFrameFilter(n, frame_data[0], context)
-            finally:
-                host.api.freeFrame(source)
+            if frame_data[0] != ffi.NULL:
+                return self._finished(n, frame_data[0], context, host)
+            frame_data[0] = self._way_back(n, context, host)
+            host.api.requestFrameFilter(n, frame_data[0], context)
         return ffi.NULL
 
-    def _way_back(self, said: Said, host: Host) -> Node:
-        """The node for frames of this colour, made when first met."""
+    def _way_back(self, n: int, context: Context, host: Host) -> Node:
+        """The node for frames of source frame n's colour, made when first met."""
+        source = host.api.getFrameFilter(n, self.clip, context)
+        try:
+            ((field, *values),) = host.integers([source], _PROPERTIES)
+        finally:
+            host.api.freeFrame(source)
+        refuse_interlaced(field, n)
+        said = self.colours.said(values)
         with self.lock:
             if said not in self.nodes:
                 arguments = {
@@ -86,25 +86,17 @@ class Finish:
                 self.nodes[said] = host.resize(self.recurrence, format=self.format_id, **given)
             return self.nodes[said]
 
-    def _finished(self, source: Frame, said: Said, result: Frame, host: Host) -> Frame:
-        frame = host.dressed(result, source, self._origin(host))
-        (ours,) = host.integers([result], _OURS)
-        host.api.freeFrame(result)
-        changes = {name: value for name, value in zip((RESET, FALLBACK), ours, strict=True) if value is not None}
-        if self.guessed_matrix and said.matrix is None:
-            changes[b"_Matrix"] = self.colours.guess
+    def _finished(self, n: int, node: Node, context: Context, host: Host) -> Frame:
+        frame, guessed = host.dressed(n, node, self.clip, _OURS, self._origin(host), self.guess, context)
+        if guessed and not self.told:
             self._tell_guess(host)
-        if changes:
-            props = host.api.getFramePropertiesRW(frame)
-            for name, value in changes.items():
-                host.api.mapSetInt(props, name, value, lib.maReplace)
         return frame
 
     def _tell_guess(self, host: Host) -> None:
         with self.lock:
             told, self.told = self.told, True
         if not told:
-            host.log(f"the clip has no _Matrix; {self.colours.guess} is assumed from its size and set on the output")
+            host.log(f"the clip has no _Matrix; {self.guess} is assumed from its size and set on the output")
 
     def _origin(self, host: Host) -> Map:
         """Where a frame comes from, as properties: another map when the network has changed for lack of memory."""

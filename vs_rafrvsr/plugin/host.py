@@ -129,10 +129,20 @@ class Host:
         """Copy the planes of frames of one format into the rows of `packed`; zeros for NULL."""
         lib.rafrvsr_pack(frames, len(frames), ffi.from_buffer("uint8_t *", packed), packed.shape[1], self.api)
 
-    def unpack(self, packed: NDArray[np.uint8], frame: Frame) -> None:
-        """Copy a packed frame into a new one's planes."""
-        lib.rafrvsr_unpack(ffi.from_buffer("uint8_t *", packed), frame, self.api)
+    def unpacked(self, packed: NDArray[np.uint8], video: Any) -> Frame:  # noqa: ANN401  (a cffi struct)
+        """A new frame of a clip's format and size, from a packed one."""
+        data, fmt = ffi.from_buffer("uint8_t *", packed), ffi.addressof(video, "format")
+        return lib.rafrvsr_unpack(data, fmt, video.width, video.height, self.core, self.api)
 
-    def dressed(self, frame: Frame, source: Frame, more: Map) -> Frame:
-        """A copy of a frame with another's properties, to which those of a map are appended."""
-        return lib.rafrvsr_dress(frame, source, more, self.core, self.api)
+    def dressed(
+        self, n: int, node: Node, clip: Node, kept: Keys, more: Map, guess: int, context: Context
+    ) -> tuple[Frame, bool]:
+        """Frame n of a node with the properties of frame n of a clip; whether its matrix had to be guessed.
+
+        It keeps its own integers of the names in `kept`, and the properties in `more` are appended. A `guess` of -1
+        leaves an unspecified matrix as it is. Both frames have been requested.
+        """
+        guessed = ffi.new("int *")
+        names = kept.array, len(kept.names)
+        frame = lib.rafrvsr_dress(n, node, clip, *names, more, guess, guessed, context, self.core, self.api)
+        return frame, bool(guessed[0])

@@ -138,10 +138,7 @@ class Recurrence:
                     self.engine.fail(m)
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
-        video = self.output
-        packed = output.frame.wait()
-        frame = host.api.newVideoFrame(ffi.addressof(video, "format"), video.width, video.height, ffi.NULL, host.core)
-        host.unpack(packed, frame)
+        frame = host.unpacked(output.frame.wait(), self.output)
         for name, holds in ((RESET, output.reset), (FALLBACK, output.fallback)):
             if holds:
                 host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name, 1, lib.maReplace)
