@@ -49,7 +49,7 @@ class Results:
         if file.exists():
             known = json.loads(file.read_text())
             self.rows = known.pop("rows")
-            if any(known[name] != conditions[name] for name in conditions if name != "context_gb"):
+            if any(known.get(name) != conditions[name] for name in conditions if name != "context_gb"):
                 sys.exit(f"{file} was measured under other conditions, which must not be mixed: {known}")
 
     def take(self, job: Job, figures: Iterator[Figures]) -> None:

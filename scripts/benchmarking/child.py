@@ -39,8 +39,12 @@ def ask(what: str, job: Job) -> dict[str, Any]:
 
 
 def machine(job: Job) -> dict[str, object]:
-    """The card, after it has been used: what this process holds of its memory is PyTorch's and CUDA's own."""
+    """The card, after it has been used: what this process holds of its memory is PyTorch's and CUDA's own.
+
+    And VapourSynth's threads, which are how many frames vspipe asks for at once.
+    """
     facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number())}
+    facts["threads"] = vs.core.num_threads
     if job.device == "cpu" or not torch.cuda.is_available():
         return {"machine": "CPU", "uuid": None, **facts}
     torch.zeros(1, device="cuda").add_(1)
