@@ -12,7 +12,9 @@ import vapoursynth as vs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plugin.clips import core, moving, pixels, rgb_clip, same
+from tests.plugin.clips import core, failing_at, moving, pixels, rgb_clip, same
+from vs_rafrvsr.engine.engine import Engine
+from vs_rafrvsr.engine.network import Network
 
 FRAMES, CHUNK, WARMUP = 30, 12, 3
 
@@ -49,6 +51,41 @@ def test_any_requests_by_several_readers_equal_linear_play(
             assert same(future.result(timeout=120), linear(device)[n]), f"frame {n} differs"
     finally:
         core.num_threads, core.max_cache_size = before
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Filters read and run ahead on the CPU as they do on a GPU."""
+    begin = Engine.__init__
+
+    def begin_ahead(self: Engine, network: Network) -> None:
+        begin(self, network)
+        self.runs_ahead = self.reads_ahead = True
+
+    monkeypatch.setattr(Engine, "__init__", begin_ahead)
+
+
+@pytest.mark.usefixtures("ahead")
+@pytest.mark.parametrize("prefetch", [1, 2, 40])
+def test_reading_ahead_changes_nothing(prefetch: int) -> None:
+    for n, frame in enumerate(upscaled("cpu").frames(prefetch=prefetch, close=True)):
+        assert same(frame, linear("cpu")[n])
+
+
+@pytest.mark.usefixtures("ahead")
+def test_a_source_frame_that_fails_while_it_is_read_ahead_costs_others_one_failure_at_most() -> None:
+    clip = core.rafrvsr.Upscale(failing_at(rgb_clip(moving(60, 24, 32)), 40, "torn"), device="cpu", tile=[0, 0])
+    failed: dict[int, str] = {}
+    for n in range(60):
+        try:
+            clip.get_frame(n)
+        except vs.Error as error:
+            failed[n] = str(error)
+    assert 40 in failed
+    assert len(failed) <= 3
+    assert all("torn" in message for message in failed.values())
+    for n in failed.keys() - {40}:
+        clip.get_frame(n)
 
 
 @pytest.mark.parametrize("device", DEVICES)
