@@ -26,6 +26,7 @@ from vs_rafrvsr.encode.parallel import encode_split
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.encode.render import Job, read_clip, render
 from vs_rafrvsr.encode.split import ON_GPU, plan
+from vs_rafrvsr.properties import DEVICE
 
 LOSSLESS = ["-c:v", "libx264", "-qp", "0", "-preset", "ultrafast"]
 FILM = 2 * 60 * 60 * 24  # frames
@@ -60,7 +61,7 @@ def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
     """Seconds that pieces of several lengths take, one at a time, and what of it is the start."""
     with tempfile.TemporaryDirectory() as name:
         given, rows = job(Path(name), arguments), []
-        device = read_clip(given).props.get("_RafrvsrDevice")
+        device = read_clip(given).props.get(DEVICE)
         for length in numbers(arguments.lengths):
             begin = time.monotonic()
             done = render(given, Path(name) / "piece.mkv", frames=range(length))
@@ -77,7 +78,7 @@ def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
     rates: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name:
         given = job(Path(name), arguments)
-        device = read_clip(given).props.get("_RafrvsrDevice")
+        device = read_clip(given).props.get(DEVICE)
         common: dict[str, Any] = {"script": given.script, "ffmpeg_options": given.ffmpeg_options}
         one = Path(name) / "one.mkv"
         rates["one encode"] = encode(out=one, **common).fps

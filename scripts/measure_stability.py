@@ -13,11 +13,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 import vapoursynth as vs
 from measure_recurrence import NEVER, bicubic, curve, read_truth, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.training.validate import to_and_fro
+from vs_rafrvsr.training.pool import to_and_fro
 
 core = vs.core
 STRETCH = 20
@@ -44,7 +45,7 @@ def main() -> None:
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
     for folder in sorted(path for path in options.truth.iterdir() if path.is_dir()):
         frames = read_truth(folder)
-        truth = frames[to_and_fro(len(frames), options.frames)[0].numpy()]
+        truth = frames[to_and_fro(torch.arange(options.frames), len(frames))[0].numpy()]
         clip = to_clip(shrink(truth))
         for model in ("bicubic", *options.models):
             name = Path(model).stem

@@ -7,12 +7,12 @@ import torch
 
 from tests.training.fabricated import clip
 from vs_rafrvsr.models.warp import BicubicBase, warp
+from vs_rafrvsr.training.pool import to_and_fro
 from vs_rafrvsr.training.validate import (
     LAST,
     LONG,
     SETTLED,
     psnr_y,
-    to_and_fro,
     validate,
     validate_bicubic,
     validate_long,
@@ -54,9 +54,10 @@ def test_bicubic_scores_the_same_on_every_frame_of_a_shift_by_whole_pixels() -> 
 
 
 def test_a_clip_is_played_to_and_fro_with_the_flow_of_its_direction() -> None:
-    order, backwards = to_and_fro(4, 10)
+    order, backwards = to_and_fro(torch.arange(10), 4)
     assert order.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
-    assert backwards.flatten().tolist() == [False, False, False, False, True, True, True, False, False, False]
+    assert backwards.tolist() == [True, False, False, False, True, True, True, False, False, False]
+    assert to_and_fro(torch.arange(3), 1)[0].tolist() == [0, 0, 0]
 
 
 def test_long_shots_are_compared_at_their_end_and_move_with_their_flow() -> None:
@@ -68,7 +69,7 @@ def test_long_shots_are_compared_at_their_end_and_move_with_their_flow() -> None
         for t in range(1, 12):
             moved = warp(lr[:, t - 1], flow[:, t])
             assert (moved - lr[:, t])[..., 3:-3, 3:-3].abs().max() < 2.1 / 255  # the border was reduced differently
-        order, _ = to_and_fro(6, LONG)
+        order, _ = to_and_fro(torch.arange(LONG), 6)
         truth = torch.stack([c.hr[order] for c in clips[:2]]).float() / 255
         truth[:, LONG - LAST :] = 0
         return truth

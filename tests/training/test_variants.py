@@ -8,7 +8,7 @@ import torch
 
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 from vs_rafrvsr.models.warp import space_to_depth
-from vs_rafrvsr.training.loop import Unroll
+from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.variants import Motion, Variant, VariantNet, initialise
 
 PLAIN = Variant(channels=8, blocks=2)

@@ -21,8 +21,9 @@ import av.error
 from vs_rafrvsr import __version__
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.render import Job, Progress, partial, render
-from vs_rafrvsr.encode.split import DEVICE, chunk_of, lengths_for, plan
+from vs_rafrvsr.encode.split import chunk_of, lengths_for, plan
 from vs_rafrvsr.errors import EncodeError
+from vs_rafrvsr.properties import DEVICE
 
 
 @dataclass(frozen=True, slots=True)

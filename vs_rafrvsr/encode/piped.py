@@ -18,9 +18,10 @@ from typing import Any
 
 import vapoursynth as vs
 
+from vs_rafrvsr.properties import FALLBACK
+
 MARK = "rafrvsr-clip "  # how clip.py knows the line
 BT709, BT2020_NCL = 1, 9
-FALLBACK = "_RafrvsrTileFallback"
 
 
 def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:

@@ -11,11 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CHUNK = "_RafrvsrChunk"
-"""The frame property that holds the chunk of every Upscale that a frame went through."""
-
-DEVICE = "_RafrvsrDevice"
-"""The frame property that names the device of every Upscale that a frame went through."""
+from vs_rafrvsr.properties import CHUNK, DEVICE
 
 PIECES_PER_WORKER = 2
 """So that fast workers can help slow ones, where that makes no piece too short."""
@@ -23,7 +19,7 @@ PIECES_PER_WORKER = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths:
-    """Frames of a piece. Each costs a start of about 12 seconds, and is lost when its worker dies."""
+    """Frames of a piece. Each costs a start of some seconds, and is lost when its worker dies."""
 
     shortest: int
     """Shorter ones are made only to give every worker something to do."""

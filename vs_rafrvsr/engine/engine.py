@@ -27,7 +27,7 @@ RUN_AHEAD = 2 * GROUP + NEAR
 """Outputs kept at most although nobody has asked for them: a GPU makes those of whole looks as soon as it can."""
 
 READ_AHEAD_BYTES = 128 << 20
-"""A look whose outputs take no more than this is brought one look early, see `Engine.ahead`."""
+"""A look whose outputs take no more than this is brought early, see `Engine.ahead`: larger ones keep a GPU busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,8 @@ class Engine:
 
     A request opens a ticket and looks: a look returns the output, or the source frames to bring with `feed` before the
     next look. A ticket holds its chunk, which only moves forward, so every look comes closer. In linear play many
-    requests look for the same frames; `bringing` lets one of them bring them for all.
+    requests look for the same frames; `bringing` lets one of them bring them for all, and `ahead` lets one bring the
+    next look before anybody needs it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -112,8 +113,8 @@ class Engine:
         """Begin a request for output n."""
         with self._book:
             course, latest = self._course_for(n), self._latest
-            follows = any(0 < n - m <= NEAR for m in (latest, *course.waiting))
-            forwards, backwards = follows, 0 < latest - n <= NEAR
+            forwards = any(0 < n - m <= NEAR for m in (latest, *course.waiting))
+            backwards = 0 < latest - n <= NEAR
             far = n - course.position > NEAR and not forwards
             course.waiting[n] += 1
             self._latest = n

@@ -12,7 +12,7 @@ from vs_rafrvsr.plugin.host import lib
 
 BT709, BT601 = 1, 6
 
-PROPERTIES = (b"_Matrix", b"_Range", b"_ColorRange", b"_ChromaLocation", b"_Transfer", b"_Primaries")
+PROPERTIES = ("_Matrix", "_Range", "_ColorRange", "_ChromaLocation", "_Transfer", "_Primaries")
 """What `ColourReader.said` reads. `_ColorRange` is deprecated, and the other way round: 1 is limited."""
 
 

@@ -30,8 +30,8 @@ static int rafrvsr_close(void) {
 }
 
 /* Several of VapourSynth's functions at once. Every call from Python lets another thread take the interpreter, and with
-   many threads it is the waiting to have it back that costs. All return how many they did: cffi's wrapper of a void
-   function refers to Py_None, and the library could not be loaded by a host without Python. */
+   many threads it is the waiting to have it back that costs. None returns void: cffi's wrapper of such a function
+   refers to Py_None, and the library could not be loaded by a host without Python. */
 static int rafrvsr_integers(const VSFrame **frames, int count, char *const *keys, int key_count, int64_t *values,
                             int *missing, const VSAPI *vsapi) {
     for (int i = 0; i < count; i++) {

@@ -8,12 +8,10 @@ from typing import Any
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader, Said
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Map, Node, ffi, lib
-from vs_rafrvsr.plugin.recurrence import FALLBACK, RESET, refuse_interlaced
+from vs_rafrvsr.plugin.recurrence import refuse_interlaced
+from vs_rafrvsr.properties import CHUNK, DEVICE, FALLBACK, NUMERICS, RESET
 
-CHUNK, NUMERICS, DEVICE = b"_RafrvsrChunk", b"_RafrvsrNumerics", b"_RafrvsrDevice"
-"""Properties of every output frame, for who joins frames made apart: see README. A further Upscale adds its own."""
-
-_PROPERTIES, _OURS = Keys(b"_FieldBased", *PROPERTIES), Keys(RESET, FALLBACK)
+_PROPERTIES, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(RESET, FALLBACK)
 
 
 class Finish:
@@ -104,7 +102,7 @@ class Finish:
         with self.lock:
             if network.numerics not in self.origins:
                 origin = self.origins[network.numerics] = host.api.createMap()
-                host.api.mapSetInt(origin, CHUNK, network.grid.chunk, lib.maReplace)
+                host.api.mapSetInt(origin, CHUNK.encode(), network.grid.chunk, lib.maReplace)
                 for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
-                    host.api.mapSetData(origin, key, text.encode(), -1, lib.dtUtf8, lib.maReplace)
+                    host.api.mapSetData(origin, key.encode(), text.encode(), -1, lib.dtUtf8, lib.maReplace)
             return self.origins[network.numerics]

@@ -44,8 +44,8 @@ RESIZE = b"com.vapoursynth.resize"
 class Keys:
     """Names of integer properties that are read together."""
 
-    def __init__(self, *names: bytes) -> None:
-        self.names = [ffi.new("char[]", name) for name in names]
+    def __init__(self, *names: str) -> None:
+        self.names = [ffi.new("char[]", name.encode()) for name in names]
         self.array = ffi.new("char *[]", self.names)
 
 

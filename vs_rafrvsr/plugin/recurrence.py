@@ -12,15 +12,9 @@ from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Node, ffi, lib
+from vs_rafrvsr.properties import FALLBACK, RESET
 
-RESET = b"_RafrvsrReset"
-"""Property of an output frame with which the recurrence began anew."""
-
-FALLBACK = b"_RafrvsrTileFallback"
-"""Property of an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
-
-
-_PROPERTIES = Keys(b"_FieldBased", b"_SceneChangePrev", b"_SceneChangeNext", *PROPERTIES)
+_PROPERTIES = Keys("_FieldBased", "_SceneChangePrev", "_SceneChangeNext", *PROPERTIES)
 
 
 def refuse_interlaced(field: int | None, n: int) -> None:
@@ -36,10 +30,13 @@ def refuse_interlaced(field: int | None, n: int) -> None:
 class _Request:
     ticket: Ticket
     look: range = range(0)
+    """What it brings, for `ahead` if there is one."""
     asked: list[int] = field(default_factory=list)
+    """The frames of it that VapourSynth was asked for."""
     output: Output | None = None
-    """Found, and held back while the look after it is brought for `ahead`."""
+    """Found, and held back while `ahead` is served."""
     ahead: Ticket | None = None
+    """Of a later frame, whose look is brought early."""
 
 
 class Recurrence:
@@ -141,7 +138,7 @@ class Recurrence:
         frame = host.unpacked(output.frame.wait(), self.output)
         for name, holds in ((RESET, output.reset), (FALLBACK, output.fallback)):
             if holds:
-                host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name, 1, lib.maReplace)
+                host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name.encode(), 1, lib.maReplace)
         return frame
 
     def _source_frame(self, n: int, values: list[int | None]) -> SourceFrame:

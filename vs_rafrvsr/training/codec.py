@@ -33,8 +33,8 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
     from av.video.reformatter import Interpolation
 
     # swscale's default is fast and darkens every colour by one to three steps, which a network would learn to undo.
-    exact = Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
-    ways = Interpolation.BICUBIC | Interpolation.BITEXACT | exact
+    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+    exact |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
     height, width = frames.shape[1:3]
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset}
@@ -46,12 +46,11 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
         stream.codec_context.thread_count = 1
         for frame in frames:
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
-            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=ways)))
+            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=exact)))
         container.mux(stream.encode(None))
     file.seek(0)
     with av.open(file, "r") as container:
-        frames_back = (frame.reformat(format="rgb24", interpolation=ways) for frame in container.decode(video=0))
-        decoded = [frame.to_ndarray() for frame in frames_back]
+        decoded = [f.reformat(format="rgb24", interpolation=exact).to_ndarray() for f in container.decode(video=0)]
     return np.stack(decoded).astype(np.uint8)
 
 

@@ -140,15 +140,22 @@ class Pool:
         )
 
     def _order(self, time: Tensor, reverse: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers (B, age + T) of a plan's frames in their clips, and whether each came backwards from the one after.
+        """Numbers (B, age + T) of a plan's frames in their clips, and 1 where one was reached backwards.
 
-        A clip is played to and fro: 0 … n-1 … 1, and again. All that lies within one pass is the T frames.
+        The T frames lie within one passage of the clip; those before them are what comes before when it is played to
+        and fro.
         """
-        turn = (2 * (length - 1)).clamp(min=1)[:, None]
         first = torch.where(reverse > 0, -(time + self.frames - 1), time)
-        phase = (first[:, None] + torch.arange(-self.age, self.frames, device=time.device)) % turn
-        backwards = (phase >= length[:, None]) | (phase == 0)
-        return torch.where(phase < length[:, None], phase, turn - phase), backwards.long()
+        order = torch.arange(-self.age, self.frames, device=time.device)
+        frame, backwards = to_and_fro(first[:, None] + order, length[:, None])
+        return frame, backwards.long()
+
+
+def to_and_fro(time: Tensor, length: Tensor | int) -> tuple[Tensor, Tensor]:
+    """Frames at some times of a clip of n that is played 0 … n-1 … 1 and again; whether each is reached backwards."""
+    turn = torch.as_tensor(2 * (length - 1)).clamp(min=1)
+    phase = time % turn
+    return torch.where(phase < length, phase, turn - phase), (phase >= length) | (phase == 0)
 
 
 def _flip(index: Tensor, flip: Tensor, side: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
-from vs_rafrvsr.training.pool import PoolClip
+from vs_rafrvsr.training.pool import PoolClip, to_and_fro
 
 SETTLED = 8
 """From this frame on the quality no longer rises: a recurrence takes about 4 frames to settle."""
@@ -62,21 +61,15 @@ def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
     shape, played to and fro.
     """
     alike = [clip for clip in clips if clip.lr.shape == clips[0].lr.shape][:LONG_SHOTS]
-    order, backwards = to_and_fro(len(alike[0].lr), LONG)
+    order, backwards = to_and_fro(torch.arange(LONG), len(alike[0].lr))
     lr = torch.stack([clip.lr[order] for clip in alike]).float() / 255
-    flows = [torch.where(backwards.to(c.flow.device), c.flow[order, 2:], c.flow[order, :2]) for c in alike]
+    where = backwards[:, None, None, None].to(lr.device)
+    flows = [torch.where(where, c.flow[order, 2:], c.flow[order, :2]) for c in alike]
     first = [int((order == n).nonzero()[0]) for n in order[-LAST:]]
     output = unroll(lr, torch.stack(flows).float())
     truths = [clip.hr[order[-LAST:]] for clip in alike]
     lost = [psnr_y(shot[first], t) - psnr_y(shot[-LAST:], t) for shot, t in zip(output, truths, strict=True)]
     return float(torch.stack(lost).mean())
-
-
-def to_and_fro(frames: int, count: int) -> tuple[Tensor, Tensor]:
-    """Numbers (count,) of frames played forwards, backwards and so on; whether backwards to here, (count, 1, 1, 1)."""
-    turns = itertools.cycle([*range(frames), *range(frames - 2, 0, -1)])
-    order = torch.tensor(list(itertools.islice(turns, count)))
-    return order, (order.diff(prepend=order[:1]) < 0)[:, None, None, None]
 
 
 def validate_bicubic(base: Callable[[Tensor], Tensor], clips: Sequence[PoolClip]) -> Score:

@@ -1,0 +1,15 @@
+"""Names of the frame properties that Upscale writes, for who writes them and who reads them."""
+
+RESET = "_RafrvsrReset"
+"""1 on an output frame with which the recurrence began anew."""
+
+FALLBACK = "_RafrvsrTileFallback"
+"""1 on an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
+
+# For who joins frames made apart, see README; on every output frame, once for every Upscale that it went through.
+CHUNK = "_RafrvsrChunk"
+"""Frames of a chunk: the grid."""
+NUMERICS = "_RafrvsrNumerics"
+"""Weights, precision and tiles."""
+DEVICE = "_RafrvsrDevice"
+"""The kind of device."""
