@@ -1,9 +1,11 @@
 """Where the filter's time goes on a GPU: what the device does, when it waits, and how busy its host thread is.
 
-    python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--threads 16] [--frames 320] [--json FILE]
+    python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--threads 16] [--frames 320]
+        [--json FILE [--name NAME]]
 
 A blank clip, played by clip.frames() with that many VapourSynth threads and requests at once: first --frames timed as
-they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, times in ms per frame:
+they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to FILE under
+NAME; times in ms per frame:
 - `device`: time from the first kernel to the last, of which `busy` with kernels or copies, and `gaps` of over 50 us
   that leave it idle; `kernels`: the longest by their sums.
 - `host`: the device's thread, inside the engine's calls, and inside the pace that holds it back; calls per frame.
@@ -149,13 +151,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--frames", type=int, default=320)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--name", help="in the JSON file; the input and the threads if left out")
     options = parser.parse_args()
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     conditions = {"machine": machine, "input": options.input, "format": options.format, "threads": options.threads}
     result = conditions | measure(options.input, options.format, options.threads, options.frames)
     print(json.dumps(result, indent=1))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        known = json.loads(options.json.read_text()) if options.json.exists() else {}
+        known[options.name or f"{options.input}, {options.threads} threads"] = result
+        options.json.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

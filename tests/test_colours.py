@@ -15,7 +15,7 @@ SHOT = 3
 
 @pytest.mark.parametrize("model", MODELS)
 def test_flat_colours_come_back(model: str) -> None:
-    """In 8-bit steps; training clips whose colours an encoder had shifted once made it 1.2 on average, 9.7 at worst."""
+    """In 8-bit steps."""
     shots = [
         core.std.BlankClip(format=vs.RGBS, width=32, height=32, length=SHOT, color=list(colour / 255))
         for colour in COLOURS
