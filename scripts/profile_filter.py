@@ -4,8 +4,8 @@
         [--json FILE [--name NAME]]
 
 A blank clip, played by clip.frames() with that many VapourSynth threads and requests at once: first --frames timed as
-they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to FILE under
-NAME; times in ms per frame:
+they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to FILE
+under NAME; times in ms per frame:
 - `device`: time from the first kernel to the last, of which `busy` with kernels or copies, and `gaps` of over 50 us
   that leave it idle; `kernels`: the longest by their sums.
 - `host`: the device's thread, inside the engine's calls, and inside the pace that holds it back; calls per frame.
