@@ -177,7 +177,10 @@ class Chunk:
             del self._reads[old]
         assert self._state is not None
         read = self._reads[n]
-        return Made(n, self.network.frame(read.lr, self._state), read.colour, grid.is_reset(n, self._cuts))
+        made = Made(n, self.network.frame(read.lr, self._state), read.colour, grid.is_reset(n, self._cuts))
+        if self.finished:  # its outputs may be waited for a while longer
+            self._reads, self._state = {}, None
+        return made
 
     def _flow_ahead(self, steps: list[Step]) -> dict[int, Tensor]:
         """Flow of each step's frame to the frame after it, for the lead-in, in one batch."""

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 type Frames = NDArray[np.uint8]
 """(n, h, w, 3) RGB."""
 
+STREAMS = {"libx264": "h264", "libx265": "hevc"}
+"""Encoders and the bare streams they make: without timestamps, which x265 leaves unset in clips of a few frames."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Codec:
     """An encoder and how hard it compresses."""
 
     name: str
-    """PyAV's: libx264, libx265."""
+    """One of STREAMS."""
     crf: int
     preset: str = "medium"
 
@@ -40,7 +43,7 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
     options = {"crf": str(codec.crf), "preset": codec.preset}
     if codec.name == "libx265":
         options["x265-params"] = "log-level=none:pools=none:frame-threads=1"
-    with av.open(file, "w", format="matroska") as container:
+    with av.open(file, "w", format=STREAMS[codec.name]) as container:
         stream = cast(Any, container.add_stream(codec.name, rate=rate, options=options))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
@@ -49,7 +52,7 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
             container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=exact)))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file, "r") as container:
+    with av.open(file, "r", format=STREAMS[codec.name]) as container:
         decoded = [f.reformat(format="rgb24", interpolation=exact).to_ndarray() for f in container.decode(video=0)]
     return np.stack(decoded).astype(np.uint8)
 
