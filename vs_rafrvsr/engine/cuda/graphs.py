@@ -29,7 +29,7 @@ def _say(reason: str) -> None:
 
 def _release_generator() -> None:
     """Let random numbers be drawn again: PyTorch's generator takes a capture that failed for one that goes on."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         generator: Any = torch.cuda.default_generators[torch.cuda.current_device()]
         generator.graphsafe_set_state(generator.clone_state())
 
