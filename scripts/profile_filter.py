@@ -1,11 +1,11 @@
 """Where the filter's time goes on a GPU: what the device does, when it waits, and how busy its host thread is.
 
-    python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--threads 16] [--frames 320]
+    python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--video FILE] [--threads 16] [--frames 640]
         [--json FILE [--name NAME]]
 
-A blank clip, played by clip.frames() with that many VapourSynth threads and requests at once: first --frames timed as
-they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to FILE
-under NAME; times in ms per frame:
+The benchmark's clip, played by clip.frames() with that many VapourSynth threads and requests at once: first --frames
+timed as they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to
+FILE under NAME; times in ms per frame:
 - `device`: time from the first kernel to the last, of which `busy` with kernels or copies, and `gaps` of over 50 us
   that leave it idle; `kernels`: the longest by their sums.
 - `host`: the device's thread, inside the engine's calls, and inside the pace that holds it back; calls per frame.
@@ -24,6 +24,8 @@ from typing import Any
 
 import torch
 import vapoursynth as vs
+from benchmarking.filters import source
+from benchmarking.jobs import Job
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.engine.runtime import Runtime
@@ -113,14 +115,10 @@ def memory() -> dict[str, float]:
     }
 
 
-def measure(size: str, fmt: str, threads: int, frames: int) -> dict[str, object]:
+def measure(job: Job, threads: int, frames: int) -> dict[str, object]:
     """Play, time, play, profile."""
-    width, height = map(int, size.split("x"))
     core.num_threads = threads
-    blank = core.std.BlankClip(
-        format=vs.PresetVideoFormat[fmt], width=width, height=height, length=WARM_UP + 3 * frames, keep=True
-    )
-    played = core.rafrvsr.Upscale(blank.std.SetFrameProps(_Matrix=1, _Range=0)).frames(prefetch=threads, close=True)
+    played = core.rafrvsr.Upscale(source(job)).frames(prefetch=threads, close=True)
     clock, cuda = watch(), torch.cuda.is_available()
 
     def play(count: int) -> float:
@@ -148,14 +146,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", default="480x270")
     parser.add_argument("--format", default="YUV420P8")
+    parser.add_argument("--video", type=Path, help="of at least 200 frames; without one, the project's own test clip")
     parser.add_argument("--threads", type=int, default=16)
-    parser.add_argument("--frames", type=int, default=320)
+    parser.add_argument("--frames", type=int, default=640)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--name", help="in the JSON file; the input and the threads if left out")
     options = parser.parse_args()
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     conditions = {"machine": machine, "input": options.input, "format": options.format, "threads": options.threads}
-    result = conditions | measure(options.input, options.format, options.threads, options.frames)
+    video = str(options.video.resolve()) if options.video else None
+    job = Job(filter="rafrvsr", input=options.input, format=options.format, device="auto", seconds=0, video=video)
+    result = conditions | measure(job, options.threads, options.frames)
     print(json.dumps(result, indent=1))
     if options.json:
         known = json.loads(options.json.read_text()) if options.json.exists() else {}
