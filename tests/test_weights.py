@@ -19,7 +19,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vs_rafrvsr import WeightsError, weights
+from vs_rafrvsr import OptionError, WeightsError, weights
+from vs_rafrvsr.models.frvsr import FRVSR
 from vs_rafrvsr.models.registry import MODELS, load
 from vs_rafrvsr.weights import Header
 
@@ -155,6 +156,14 @@ def test_a_configuration_that_the_tensors_do_not_have_is_refused_before_it_takes
     with pytest.raises(WeightsError, match="does not fit its own configuration"):
         load("rafrvsr", str(tmp_path / "w"), None)
     assert psutil.Process().memory_info().rss - before < 2**28
+
+
+def test_updates_of_raft_are_refused_where_the_model_has_none(tmp_path: Path) -> None:
+    model, config = FRVSR(channels=4, blocks=1), {"channels": 4, "blocks": 1}
+    weights.save(tmp_path / "w", replace(HEADER, architecture="frvsr", config=config), model.state_dict())
+    load("rafrvsr", str(tmp_path / "w"), None)
+    with pytest.raises(OptionError, match=r"flow_updates=5.*leave it out"):
+        load("rafrvsr", str(tmp_path / "w"), 5)
 
 
 def test_swapped_shapes_and_foreign_names_are_refused(tmp_path: Path) -> None:

@@ -83,13 +83,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _frames(text: str) -> range:
     first, _, end = text.partition(":")
+    if not (first.isdecimal() and end.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:END, two frame numbers such as 100:200")
     return range(int(first), int(end))
 
 
 def _argument(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
     return key, value
 
 

@@ -85,11 +85,22 @@ def test_encode_says_what_it_wrote_and_refuses_to_write_it_again(tmp_path: Path)
     assert "--overwrite" in again.stderr
 
 
-@pytest.mark.parametrize("words", [(), ("nonesuch",), ("encode",), ("encode", "a", "b", "--frames", "x")])
-def test_wrong_words_show_the_usage(words: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "required"),
+        (("nonesuch",), "invalid choice"),
+        (("encode",), "SCRIPT.vpy"),
+        (("encode", "a", "b", "--frames", "10"), "'10' is not FIRST:END"),
+        (("encode", "a", "b", "--frames", "-3:7"), "expected one argument"),
+        (("encode", "a", "b", "--arg", "side"), "'side' is not KEY=VALUE"),
+    ],
+)
+def test_wrong_words_show_the_usage(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     done = run(tmp_path, *words)
     assert done.returncode == 2
     assert "usage:" in done.stderr
+    assert said in done.stderr
 
 
 def test_split_encodes_from_the_command_line(tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         encode(path, tmp_path / "out.mkv", source=path, ffmpeg_options=FFV1)
     with pytest.raises(EncodeError, match="cannot be written"):
         encode(path, tmp_path / "no such folder" / "out.mkv")
+    with pytest.raises(EncodeError, match="is a folder"):
+        encode(path, tmp_path, overwrite=True)
     with pytest.raises(EncodeError, match="is the script itself"):
         encode(path, path, overwrite=True)
     with pytest.raises(EncodeError, match="rising range"):

@@ -60,6 +60,18 @@ def test_a_constant_frame_rate_is_exact(suffix: str, options: tuple[str, ...], t
     assert result.times[29] == Fraction(29 * 1001, 24000)
 
 
+@pytest.mark.parametrize(
+    "body", [MOVING.format(length=20) + "clip.set_output()", TWO_RATES], ids=["constant", "variable"]
+)
+def test_options_for_the_container_apply_whatever_the_rate(body: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    options = (*X264, "-vf", "hflip", "-movflags", "+faststart", "-metadata", "title=Dunes")
+    encode(script(tmp_path, body), out, ffmpeg_options=options)
+    data = out.read_bytes()
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+    assert b"Dunes" in data
+
+
 def test_a_variable_rate_source_read_by_bestsource(tmp_path: Path) -> None:
     """Twelve frames at 24 per second, then twelve at 10, in a file whose video starts 0.7 s after its sound."""
     pytest.importorskip("vapoursynth").core.bs  # noqa: B018

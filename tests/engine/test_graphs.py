@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -64,6 +66,20 @@ def test_where_capturing_fails_it_runs_eagerly_and_says_so_once(caplog: pytest.L
             assert all(graph(torch.tensor([value]))[0].item() == 2 * value for graph in several)
     assert len(caplog.records) == 1
     assert "no capture here" in caplog.text
+
+
+@pytest.mark.usefixtures("no_capture")
+def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
+    """Without the cycle collector, which may come much later: a previewer's reload makes a new one."""
+    step, state = GraphStep(advance), Held(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4, 2, 2))
+    made = step(torch.ones(1, 3, 2, 2), state.hr, state.hidden, torch.ones(1, 2, 2, 2), state)
+    watched = weakref.ref(made.hr)
+    gc.disable()
+    try:
+        del step, made
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.usefixtures("no_capture")

@@ -6,6 +6,7 @@ shows; the real weights go through the same property in tests/plugin/test_order.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import threading
@@ -23,10 +24,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vs_rafrvsr.engine.chunk import SourceFrame
+from vs_rafrvsr.engine.chunk import Chunk, SourceFrame
 from vs_rafrvsr.engine.cuda.fast import Fast
 from vs_rafrvsr.engine.cuda.graphs import Held
-from vs_rafrvsr.engine.engine import Engine, Output, Ticket
+from vs_rafrvsr.engine.engine import KEPT_CHUNKS, Engine, Output, Ticket
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models import registry
@@ -172,6 +173,17 @@ def reference(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin
                 flow = toy.flow(Features(lr[step.frame]), Features(lr[step.previous]), SIZE)
                 state = toy.step(lr[step.frame], state, flow)
         yield state.hr[0]
+
+
+def test_seeks_here_and_there_leave_few_chunks_behind() -> None:
+    """A chunk holds its state and source frames, device memory; outputs made on the way must not keep them alive."""
+    core = engine(1200, frozenset(), 40, 4, 8, runs_ahead=True)
+    for start in range(0, 1160, 40):
+        fetch(core, start + 3, frozenset())
+    alive = [
+        c for c in gc.get_objects() if isinstance(c, Chunk) and c.network is core.network and c.read_to > c.position
+    ]
+    assert 0 < len(alive) <= KEPT_CHUNKS
 
 
 @st.composite

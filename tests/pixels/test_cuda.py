@@ -18,8 +18,9 @@ from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import stage
+from vs_rafrvsr.pixels.exchange import Exchange, stage
 from vs_rafrvsr.pixels.formats import FORMATS
+from vs_rafrvsr.pixels.planes import RgbExchange
 
 pytestmark = pytest.mark.cuda
 
@@ -47,6 +48,18 @@ def test_cupy_enqueues_on_the_stream_that_pytorch_uses_and_only_inside() -> None
     with cuda.shared_stream(device.stream()):
         assert cupy.cuda.get_current_stream().ptr == device.stream().cuda_stream
     assert cupy.cuda.get_current_stream().ptr == before
+
+
+@pytest.mark.parametrize("exchange", [RgbExchange(device.DEVICE), cuda.CudaExchange(FORMATS["RGBS"], device.DEVICE)])
+def test_an_output_may_be_overwritten_while_it_is_downloaded(exchange: Exchange) -> None:
+    """As the next step of a CUDA graph does."""
+    with torch.inference_mode(), torch.cuda.stream(device.stream()):
+        rgb = torch.rand(3, 4320, 7680, device=device.DEVICE)
+        wanted = rgb.cpu().numpy()
+        made = exchange.download(rgb, COLOURS[0])
+        rgb.zero_()
+    found = FORMATS["RGBS"].planes(made.wait(), (4320, 7680))
+    assert all(np.abs(plane - truth).max() < 1e-6 for plane, truth in zip(found, wanted, strict=True))
 
 
 def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:

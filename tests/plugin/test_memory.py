@@ -19,11 +19,17 @@ HALVES = [40, 64]
 MARK = "_RafrvsrTileFallback"
 
 
+ON_CUDA = torch.OutOfMemoryError("tried to allocate too much")
+ON_THE_CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+
 class Shortage:
     """Lets calls of a method of the network fail: those by number, and those of whole frames from some number on."""
 
-    def __init__(self, failing: frozenset[int] = frozenset(), whole_until: int | None = None) -> None:
-        self.failing, self.whole_until, self.calls = failing, whole_until, 0
+    def __init__(
+        self, failing: frozenset[int] = frozenset(), whole_until: int | None = None, error: Exception = ON_CUDA
+    ) -> None:
+        self.failing, self.whole_until, self.calls, self.error = failing, whole_until, 0, error
 
     def strikes(self, network: Network) -> bool:
         self.calls += 1
@@ -45,18 +51,19 @@ def inject(monkeypatch: pytest.MonkeyPatch, shortage: Shortage, method: str = "s
 
     def limited(self: Network, *arguments: object) -> object:
         if shortage.strikes(self):
-            raise torch.OutOfMemoryError("tried to allocate too much")
+            raise shortage.error
         return plain(self, *arguments)
 
     monkeypatch.setattr(Network, method, limited)
 
 
+@pytest.mark.parametrize("error", [ON_CUDA, ON_THE_CPU])
 @pytest.mark.parametrize(("method", "failing"), [("step", {1, 7}), ("encode", {1}), ("frame", {2})])
 def test_memory_that_comes_back_changes_nothing(
-    method: str, failing: set[int], clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
+    method: str, failing: set[int], error: Exception, clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = frames(clip)
-    inject(monkeypatch, Shortage(failing=frozenset(failing)), method)
+    inject(monkeypatch, Shortage(failing=frozenset(failing), error=error), method)
     found = frames(clip)
     assert len(found) == FRAMES
     assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
@@ -76,6 +83,7 @@ def test_frames_after_the_fallback_are_those_of_smaller_tiles(
     assert set(marked) == {False, True}
     for n, frame in enumerate(found):
         assert same(frame, (tiled if marked[n] else whole)[n]), n
+        assert frame.props["_RafrvsrNumerics"] == (tiled if marked[n] else whole)[n].props["_RafrvsrNumerics"], n
     assert [record.getMessage().count("tiles of 40x64") for record in caplog.records] == [1]
 
 

@@ -116,6 +116,13 @@ def test_the_kernels_route_agrees_with_the_resizers_per_frame(fmt: int) -> None:
             }
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_yuv_that_says_it_is_rgb_is_refused(device: str) -> None:
+    """Whatever was meant by `_Matrix=0`, a guess would give wrong colours without a word."""
+    with pytest.raises(vs.Error, match=r"(?i)matri"):
+        core.rafrvsr.Upscale(core.std.SetFrameProps(yuv(1, 0, 0, 0), _Matrix=0), device=device).get_frame(0)
+
+
 @pytest.mark.cuda
 def test_a_matrix_that_the_kernels_do_not_know_costs_its_own_frames_only() -> None:
     clip = yuv(1, 0, 0, 0)

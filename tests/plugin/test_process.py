@@ -105,6 +105,8 @@ def flip(n):
     torch.set_float32_matmul_precision("medium")
     torch.backends.mkldnn.enabled = bool(n % 2)
     torch.backends.mkldnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_fp16_accumulation = bool(n % 2)
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = bool(n % 3)
     torch.backends.nnpack.set_flags(bool(n % 3))
     torch.manual_seed(n)
 

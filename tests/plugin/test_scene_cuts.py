@@ -28,6 +28,11 @@ def test_the_detector_finds_the_cut_and_the_second_shot_stands_alone() -> None:
     assert all(same(out.get_frame(6 + n), alone.get_frame(n)) for n in range(7))
 
 
+def test_a_mark_that_the_source_brings_is_not_taken_over() -> None:
+    """Of two Upscales in a chain only the last one's resets count."""
+    assert resets(core.rafrvsr.Upscale(two_shots().std.SetFrameProps(_RafrvsrReset=1))) == [0, 6]
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("auto", [0, 6]), ("props", [0]), ("detect", [0, 6]), ("off", [0])])
 def test_the_modes_without_properties(mode: str, expected: list[int]) -> None:
     assert resets(core.rafrvsr.Upscale(two_shots(), scenecut=mode)) == expected

@@ -9,12 +9,16 @@ from pathlib import Path
 
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import Job, Progress, check_files, partial, quiet_ffmpeg, render
+from vs_rafrvsr.encode.render import VIDEO_FILTERS, Job, Progress, check_files, partial, quiet_ffmpeg, render, without
 from vs_rafrvsr.encode.source import source_options, video_delay
 from vs_rafrvsr.encode.timing import aspect_options, is_constant, retime, starts
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "encode"]
+
+
+DONE = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0", "-map")
+"""The user's ffmpeg options that have no place when a finished file gets other timestamps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def encode(
         done = render(job, path, frames=frames, streams=streams, progress=progress)
         times = starts(done.durations, done.clip.rate)
         if delay or not is_constant(times, done.clip.rate):
-            _retime(path, [delay + time for time in times], done.clip.rate)
+            _retime(path, [delay + time for time in times], done.clip.rate, ffmpeg_options)
     return Encoded(done.clip, len(times), times, len(times) / done.seconds)
 
 
@@ -78,14 +82,18 @@ def _check_frames(frames: range | None, source: Path | None) -> None:
         raise EncodeError("a range of frames has no use for a source, whose sound would not fit; cut in the script")
 
 
-def _retime(path: Path, times: Sequence[Fraction], rate: Fraction) -> None:
-    """Move the file's video to other times, which ffmpeg cannot do for a raw pipe; nothing is encoded again."""
+def _retime(path: Path, times: Sequence[Fraction], rate: Fraction, ffmpeg_options: Sequence[str]) -> None:
+    """Move the file's video to other times, which ffmpeg cannot do for a raw pipe; nothing is encoded again.
+
+    Of the user's options those for the container apply once more.
+    """
     video, whole = (path.with_name(f"{path.stem}.{name}{path.suffix}") for name in ("video", "whole"))
     try:
         retime([path], video, times, rate)
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
-        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", "-c", "copy", *aspect_options(path)]
-        run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, str(whole)])
+        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *aspect_options(path)]
+        options = [*without(ffmpeg_options, DONE), "-c", "copy"]
+        run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)])
         whole.replace(path)
     finally:
         video.unlink(missing_ok=True)

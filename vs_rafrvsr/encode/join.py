@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import quiet_ffmpeg
+from vs_rafrvsr.encode.render import VIDEO_FILTERS, quiet_ffmpeg, without
 from vs_rafrvsr.encode.source import source_options
 from vs_rafrvsr.encode.timing import aspect_options, retime
-
-FILTERS = ("-vf", "-filter:v", "-filter:v:0")
 
 
 def join(
@@ -38,19 +36,9 @@ def join(
     """
     video = out.with_name(f"{out.stem}.video{out.suffix}")
     streams = ["-map", "0:v:0"] if source is None else source_options(source, out)
-    options = [*streams, *aspect_options(pieces[0]), *_without_filters(ffmpeg_options), "-c:v", "copy"]
+    options = [*streams, *aspect_options(pieces[0]), *without(ffmpeg_options, VIDEO_FILTERS), "-c:v", "copy"]
     try:
         retime(pieces, video, times, rate)
         run_ffmpeg([*quiet_ffmpeg(), "-itsoffset", f"{float(delay):.6f}", "-i", str(video), *options, str(out)])
     finally:
         video.unlink(missing_ok=True)
-
-
-def _without_filters(options: Sequence[str]) -> Iterator[str]:
-    """ffmpeg refuses a filter for a stream that it copies; an encoder's options it ignores."""
-    words = iter(options)
-    for word in words:
-        if word in FILTERS:
-            next(words, None)
-        else:
-            yield word

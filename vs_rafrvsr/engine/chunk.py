@@ -35,7 +35,7 @@ class Made(NamedTuple):
 
     n: int
     rgb: Tensor
-    """(3, 4h, 4w) fp32; good until the next step."""
+    """(3, 4h, 4w) fp32; good until the next step or read is enqueued."""
     colour: Colour
     """Of the source frame."""
     reset: bool

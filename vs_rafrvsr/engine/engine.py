@@ -13,6 +13,7 @@ import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
+from vs_rafrvsr.engine.runtime import out_of_memory
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.schedule import GROUP
@@ -225,6 +226,7 @@ class Engine:
             self._holes.discard(ticket.n)
             with self._book:
                 self._courses.clear()
+                self._unasked.clear()
                 self._snapshots.clear()
             self._rebind(ticket)
         elif look == ticket.course.chunk.wanted():
@@ -286,7 +288,9 @@ class Engine:
         while True:
             try:
                 return work(*arguments)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 reason = str(error).partition("\n")[0]
             self._make_room(reason)  # not above: the error holds on to the tensors of what failed
 
@@ -363,8 +367,11 @@ class Engine:
         idle = [c for c in self._courses if not c.waiting.total()]
         done = [c for c in idle if c.chunk.finished and not c.outputs]
         surplus = [c for c in idle if c not in done]
-        for course in done + surplus[: max(0, len(surplus) - KEPT_CHUNKS)]:
+        dropped = done + surplus[: max(0, len(surplus) - KEPT_CHUNKS)]
+        for course in dropped:
             self._courses.remove(course)
+        if dropped:
+            self._unasked = deque(output for output in self._unasked if output[0] in self._courses)
 
 
 def _leave(ticket: Ticket) -> None:

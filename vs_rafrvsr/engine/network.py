@@ -118,7 +118,9 @@ class Network:
             "those of other runs to rounding only; pass tile=[%d, %d] to have the same every time",
             *(self.runtime.device, reason, *tile, *tile),
         )
-        return replace(self, stack=tiles.TiledStack(self.model.sr, self.model.halo, tile), fast=None)
+        stack = tiles.TiledStack(self.model.sr, self.model.halo, tile)
+        numerics = _numerics(self.options, self.runtime, self.exchange, stack, None)
+        return replace(self, stack=stack, fast=None, numerics=numerics)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
@@ -135,6 +137,8 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
     _check_size(model, size, runtime)
     stack = _stack(model, options, size, runtime)
     fast = accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None
+    if stack is not None and runtime.device.type == "cuda":
+        log.warning("in tiles of %dx%d the network runs on PyTorch's own kernels, more slowly", *stack.tile)
     return Network(
         model=model,
         runtime=runtime,
@@ -161,7 +165,7 @@ def _numerics(
 
 def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:
     """The convolution stack in the user's tiles, or in those that memory asks for; None when one covers the frame."""
-    chosen = tiles.choose(size, _bytes_per_pixel(model, runtime), runtime.total_memory())
+    chosen = tiles.choose(size, model.footprint * runtime.dtype.itemsize, runtime.total_memory())
     width, height = (side or default for side, default in zip(options.tile, chosen, strict=True))
     whole = width >= size[1] and height >= size[0]
     return None if whole else tiles.TiledStack(model.sr, model.halo, (width, height))
@@ -181,13 +185,6 @@ def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
         cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
         _models[key] = model
     return cast(RecurrentModel, model)
-
-
-def _bytes_per_pixel(model: RecurrentModel, runtime: Runtime) -> int:
-    """Memory of the convolution stack per LR pixel: its input, and three layers' outputs at once."""
-    layers = [m for m in model.sr.modules() if isinstance(m, nn.Conv2d)]
-    channels = layers[0].in_channels + 3 * max(layer.out_channels for layer in layers)
-    return channels * runtime.dtype.itemsize
 
 
 def _check_size(model: RecurrentModel, size: tuple[int, int], runtime: Runtime) -> None:

@@ -111,6 +111,11 @@ class Runtime:
             yield
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether it says that an allocation failed; on the CPU PyTorch has no type for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
@@ -161,6 +166,8 @@ _SETTINGS: tuple[tuple[Any, str, object], ...] = (
     (_cudnn, "deterministic", True),
     (_cudnn.conv, "fp32_precision", "ieee"),
     (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+    (torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
+    (torch.backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True),
     (_mkldnn, "enabled", True),
     (_mkldnn.conv, "fp32_precision", "ieee"),
     (_mkldnn.matmul, "fp32_precision", "ieee"),

@@ -103,6 +103,7 @@ class FRVSR(nn.Module):
         self.fnet = FNet()
         self.sr = SRNet(channels, blocks)
         self.halo = 1 + 2 * blocks + 2
+        self.footprint = 3 + 3 * SCALE**2 + 3 * channels * SCALE**2
         self.base = BicubicBase(offset)
 
     def encode(self, frames: Tensor) -> Features:

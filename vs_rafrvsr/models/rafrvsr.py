@@ -50,6 +50,7 @@ class RAFRVSR(nn.Module):
         self.raft = raft_small(weights=None)
         self.sr = SRNet(3 + 3 * SCALE**2 + channels, channels, blocks)
         self.halo = 2 + 2 * blocks
+        self.footprint = 3 + 3 * SCALE**2 + channels + 3 * max(channels, 3 * SCALE**2)
         self.base = BicubicBase(offset)
 
     def encode(self, frames: Tensor) -> raft.Features:

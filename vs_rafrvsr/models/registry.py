@@ -1,6 +1,6 @@
 """The models that users can name. A new model is a weights file and a row here; a new architecture is a file and a row.
 
-Importing this loads no torch: `Models()` and the command line list rows without it.
+Importing this loads no torch: the command line lists rows without it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class RecurrentModel(Protocol):
     """The convolution stack, (1, C, h, w) -> residual and hidden features, translation invariant but for its border."""
     halo: int
     """LR pixels around a pixel that the stack's output depends on."""
+    footprint: int
+    """Numbers per LR pixel that the stack holds at once, at most: its input, and three layers' outputs."""
     base: nn.Module
     """The upscale that the network corrects, linear: (B, C, h, w) -> (B, C, 4h, 4w)."""
 
@@ -113,7 +115,7 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
         flow_updates: RAFT's iterations instead of the configuration's.
 
     Raises:
-        OptionError: no such model.
+        OptionError: no such model, or it takes no flow_updates.
         WeightsError: the file is missing, damaged, or does not fit.
     """
     import torch
@@ -123,8 +125,13 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
     path = weights_file(name, file)
     header, tensors = weights.load(path)
     if header.architecture not in ARCHITECTURES:
-        raise WeightsError(f"weights file {path} is for {header.architecture!r}, which this version does not know")
+        raise WeightsError(
+            f"weights file {path} is for {header.architecture!r}, and this version knows "
+            f"{' and '.join(map(repr, ARCHITECTURES))}; use a newer version, or weights of these"
+        )
     module, cls = ARCHITECTURES[header.architecture]
+    if flow_updates is not None and header.architecture != "rafrvsr":
+        raise OptionError(f"flow_updates={flow_updates} is for RAFT, which the model of {path} has not; leave it out")
     config = header.config if flow_updates is None else header.config | {"flow_updates": flow_updates}
     build = partial(getattr(import_module(module), cls), **config)
     try:
@@ -133,7 +140,9 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
             model: nn.Module = build()
         model.float().load_state_dict({key: tensor.float() for key, tensor in tensors.items()})
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise WeightsError(f"weights file {path} does not fit its own configuration ({error})") from error
+        raise WeightsError(
+            f"weights file {path} does not fit its own configuration ({error}); get a fresh copy"
+        ) from error
     return model.eval().requires_grad_(False)
 
 

@@ -36,5 +36,10 @@ class RgbExchange:
     def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
         """The same numbers; RGB has no other colour."""
         del colour
-        packed = rgb.contiguous().view(-1).view(torch.uint8)
-        return Downloaded(packed=packed, event=None) if self.device.type == "cpu" else fetch(packed)
+        if self.device.type == "cpu":
+            return Downloaded(packed=_bytes(rgb.contiguous()), event=None)
+        return fetch(_bytes(rgb.clone(memory_format=torch.contiguous_format)))  # a CUDA graph's own is overwritten soon
+
+
+def _bytes(rgb: Tensor) -> Tensor:
+    return rgb.view(-1).view(torch.uint8)

@@ -61,7 +61,7 @@ class ColourReader:
             ClipError: they do not know it.
         """
         said = self.said(values)
-        matrix = self.matrix(said) or BT709  # RGB has none, and any does
+        matrix = self.matrix(said) if self.family == lib.cfYUV else BT709  # RGB and grey need none, and any does
         if matrix not in MATRICES or (said.chromaloc or 0) not in CHROMA_OFFSETS:
             raise ClipError(
                 f"frame {n} has _Matrix={matrix} and _ChromaLocation={said.chromaloc}; matrices "

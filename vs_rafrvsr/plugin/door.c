@@ -73,10 +73,12 @@ static VSFrame *rafrvsr_unpack(const uint8_t *packed, const VSVideoFormat *forma
     return frame;
 }
 
-/* Frame n of `node` with the properties of frame n of `clip`; but it keeps its own integers of some names, and the
-   integers and texts of `more` are appended. Where no matrix is specified it gets `guess`, if that is not negative. */
-static VSFrame *rafrvsr_dress(int n, VSNode *node, VSNode *clip, char *const *kept, int kept_count, const VSMap *more,
-                              int guess, int *guessed, VSFrameContext *ctx, VSCore *core, const VSAPI *vsapi) {
+/* Frame n of `node` with the properties of frame n of `clip`; but its own integers of some names come first, and `lone`
+   it has from itself alone. The integers and texts of `more` are appended. Where no matrix is specified it gets `guess`,
+   if that is not negative. */
+static VSFrame *rafrvsr_dress(int n, VSNode *node, VSNode *clip, char *const *kept, int kept_count, const char *lone,
+                              const VSMap *more, int guess, int *guessed, VSFrameContext *ctx, VSCore *core,
+                              const VSAPI *vsapi) {
     const VSFrame *bare = vsapi->getFrameFilter(n, node, ctx), *source = vsapi->getFrameFilter(n, clip, ctx);
     VSFrame *dressed = vsapi->copyFrame(bare, core);
     const VSMap *own = vsapi->getFramePropertiesRO(bare);
@@ -84,6 +86,7 @@ static VSFrame *rafrvsr_dress(int n, VSNode *node, VSNode *clip, char *const *ke
     int missing;
     vsapi->clearMap(props);
     vsapi->copyMap(vsapi->getFramePropertiesRO(source), props);
+    vsapi->mapDeleteKey(props, lone);
     for (int k = 0; k < kept_count; k++) {
         const int64_t value = vsapi->mapGetInt(own, kept[k], 0, &missing);
         if (!missing)

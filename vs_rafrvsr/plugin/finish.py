@@ -85,7 +85,8 @@ class Finish:
             return self.nodes[said]
 
     def _finished(self, n: int, node: Node, context: Context, host: Host) -> Frame:
-        frame, guessed = host.dressed(n, node, self.clip, _OURS, self._origin(host), self.guess, context)
+        origin, alone = self._origin(host), RESET.encode()  # a fallback before this filter matters still, a reset not
+        frame, guessed = host.dressed(n, node, self.clip, _OURS, alone, origin, self.guess, context)
         if guessed and not self.told:
             self._tell_guess(host)
         return frame

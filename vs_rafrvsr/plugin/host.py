@@ -135,14 +135,15 @@ class Host:
         return lib.rafrvsr_unpack(data, fmt, video.width, video.height, self.core, self.api)
 
     def dressed(
-        self, n: int, node: Node, clip: Node, kept: Keys, more: Map, guess: int, context: Context
+        self, n: int, node: Node, clip: Node, kept: Keys, lone: bytes, more: Map, guess: int, context: Context
     ) -> tuple[Frame, bool]:
         """Frame n of a node with the properties of frame n of a clip; whether its matrix had to be guessed.
 
-        It keeps its own integers of the names in `kept`, and the properties in `more` are appended. A `guess` of -1
-        leaves an unspecified matrix as it is. Both frames have been requested.
+        Its own integers of the names in `kept` come before the clip's, the one named `lone` it has from itself alone,
+        and the properties in `more` are appended. A `guess` of -1 leaves an unspecified matrix as it is. Both frames
+        have been requested.
         """
         guessed = ffi.new("int *")
-        names = kept.array, len(kept.names)
+        names = kept.array, len(kept.names), lone
         frame = lib.rafrvsr_dress(n, node, clip, *names, more, guess, guessed, context, self.core, self.api)
         return frame, bool(guessed[0])

@@ -119,27 +119,24 @@ class GraphStep:
     """
 
     def __init__(self, run: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor], pool: Any = None) -> None:  # noqa: ANN401
-        self._step = run
-        self._graph = Graph(self._in_place, pool)
-        self._resident: Held | None = None
+        # The graph knows the resident state, not this object: a cycle would hold device memory until it is collected.
+        self._residents = residents = list[Held]()
+        self._graph = Graph(lambda lr, flow: (run(lr, residents[0].hr, residents[0].hidden, flow),), pool)
         self._owner: Callable[[], Held | None] = lambda: None
-
-    def _in_place(self, lr: Tensor, flow: Tensor) -> tuple[Tensor, ...]:
-        assert self._resident is not None
-        return (self._step(lr, self._resident.hr, self._resident.hidden, flow),)
 
     def __call__(self, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor, state: object) -> Held:
         """The state after `state`, whose tensors are hr and hidden; `state` itself is used up."""
-        if self._resident is None:
-            self._resident = Held(torch.zeros_like(hr), torch.zeros_like(hidden))
+        if not self._residents:
+            self._residents.append(Held(torch.zeros_like(hr), torch.zeros_like(hidden)))
             self._graph(lr, flow)  # the capture's trial run spoils the state, so it comes before there is one
+        (resident,) = self._residents
         owner = self._owner()
         if owner is None or owner is not state:
             if owner is not None:
                 owner.hr, owner.hidden = owner.hr.clone(), owner.hidden.clone()
-            self._resident.hr.copy_(hr)
-            self._resident.hidden.copy_(hidden)
+            resident.hr.copy_(hr)
+            resident.hidden.copy_(hidden)
         (frame,) = self._graph(lr, flow)
-        made = Held(self._resident.hr, self._resident.hidden, frame)
+        made = Held(resident.hr, resident.hidden, frame)
         self._owner = weakref.ref(made)
         return made
