@@ -20,9 +20,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vs_rafrvsr import weights
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.evaluation import (
     ALEXNET,
+    ALIGNED,
+    BICUBIC,
     DIGITS,
     HEADS,
     EvaluationError,
@@ -34,8 +37,10 @@ from vs_rafrvsr.metrics.evaluation import (
     packed,
     small,
     upscaler,
+    weights_of,
 )
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
 
 
@@ -44,7 +49,7 @@ def main() -> None:
     args = arguments()
     started = time.monotonic()
     protocol = PROTOCOLS[args.protocol]
-    reading = data.read_folders(args.truth, shortest=1, lr_root=args.lr)
+    reading = data.read_folders(args.truth, shortest=1, lr_root=args.lr, multiple=SCALE)
     print(reading.summary())
     truth = {source.name: packed(source.hr) for source in reading.sources}
     lr = {s.name: damaged(small(s, protocol), s.name, args.noise, args.crf) for s in reading.sources}
@@ -63,7 +68,8 @@ def main() -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             parts = measure(pool, protocol, upscale, truth, lr, lpips)
         clips = {name: part.result() for name, part in parts.items()}
-        result["models"][Path(model).stem] = {"clips": clips, "mean": mean(list(clips.values()))}
+        weighed = {} if model in (BICUBIC, ALIGNED) else {"weights": weights.read_fingerprint(weights_of(model))}
+        result["models"][Path(model).stem] = {**weighed, "clips": clips, "mean": mean(list(clips.values()))}
         args.json.write_text(json.dumps(result, indent=1) + "\n")
         print(f"{model}: {time.monotonic() - started:.0f} s", flush=True)
     Console(width=120).print(table(result))

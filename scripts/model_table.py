@@ -56,6 +56,8 @@ def write_scores(file: Path, result: dict[str, Any], on: str) -> None:
         raise SystemExit(f"scores of damaged input ({result['damage']}) do not describe a model; take clean ones")
     if file.stem not in result["models"]:
         raise SystemExit(f"no scores of {file.stem}, only of {', '.join(result['models'])}")
+    if result["models"][file.stem].get("weights") != weights.read_fingerprint(file):
+        raise SystemExit(f"the scores of {file.stem} are of other weights of that name; run scripts/evaluate.py again")
     protocol = result["protocol"]["name"].replace("bi", "BI").replace("bd", "BD")
     how = "" if result["leadin"] is None else f", leadin={result['leadin']}"
     scores = result["models"][file.stem]["mean"]

@@ -47,6 +47,7 @@ from vs_rafrvsr.metrics.evaluation import (
 from vs_rafrvsr.metrics.lpips import Lpips
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
 from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
 from vs_rafrvsr.training.degrade import PHASE
 
@@ -69,7 +70,7 @@ def main() -> None:
     """The command line."""
     args = arguments()
     started = time.monotonic()
-    reading = data.read_folders(args.truth, shortest=2)
+    reading = data.read_folders(args.truth, shortest=2, multiple=SCALE)
     if args.rehearse:
         reading.sources = [dataclasses.replace(s, hr=s.hr[:4, :, :128, :192]) for s in reading.sources[:1]]
     print(reading.summary())

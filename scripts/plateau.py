@@ -24,9 +24,9 @@ import torch
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
-from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.loop import Trainer, make_net
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
-from vs_rafrvsr.training.recipe import Recipe, change, read_table
+from vs_rafrvsr.training.recipe import Recipe, change, check_flow, read_table
 from vs_rafrvsr.training.validate import validate_bicubic
 
 PROBE = 30
@@ -52,6 +52,8 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     recipe, runs = read_table(args.table, [f"flow.weights={args.flow_weights}", *args.overrides], args.rehearse)
+    if not args.rehearse:
+        check_flow(recipe)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     device = torch.device(args.device)
     flow_net = make_net(recipe, device)
@@ -92,9 +94,9 @@ def run(
     args: argparse.Namespace,
     started: float,
 ) -> None:
-    """One run; a failure is printed and leaves the others alone."""
-    trainer = Trainer(recipe, prepared, device, args.out / recipe.name)
+    """One run; a failure is printed and leaves the others alone, and the run to be tried again."""
     try:
+        trainer = Trainer(recipe, prepared, device, args.out / recipe.name)
         trainer.advance(PROBE)
         steps = max(PROBE + VALIDATIONS, round(args.seconds * PROBE / trainer.seconds))
         trainer.recipe = dataclasses.replace(
@@ -103,8 +105,10 @@ def run(
         for row in trainer.run():
             if "real_settled" in row:
                 print(f"[{time.monotonic() - started:6.1f}] {recipe.name:14} {line(row)}", flush=True)
-    except (DivergedError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         print(f"[{time.monotonic() - started:6.1f}] {recipe.name}: FAILED {str(error)[:400]}", flush=True)
+        (args.out / f"{recipe.name}.claim").unlink()
+        return
     scored = [row for row in trainer.history if "real_settled" in row]
     result = {
         "name": recipe.name,
@@ -114,7 +118,7 @@ def run(
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "torch": torch.__version__,
         "validation": scored,
-        "final": scored[-1] if scored else None,
+        "final": scored[-1],
     }
     (args.out / f"{recipe.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     file = args.out / f"{recipe.name}.safetensors"

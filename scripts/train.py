@@ -36,6 +36,7 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     plan = recipe.load(args.recipe, args.overrides)
+    recipe.check_flow(plan)
     team, device = Team.join(torch.device(args.device))
     shape = Shape(args.limit, args.area)
     material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,12 +41,15 @@ def test_measured_scores_reach_the_header_and_the_readme(copy: Path) -> None:
     file = copy / "vs_rafrvsr" / "weights" / "rafrvsr.safetensors"
     before, tensors = weights.load(file)
     scores = {"PSNR-Y": 31.416, "SSIM-Y": 0.98765, "flat noise": 1.0}
-    result = {
+    result: dict[str, Any] = {
         "protocol": {"name": "bd"},
         "leadin": None,
         "damage": {"noise": 0.0, "H.264 crf": None},
-        "models": {"rafrvsr": {"mean": scores}},
+        "models": {"rafrvsr": {"weights": "of another file", "mean": scores}},
     }
+    (copy / "scores.json").write_text(json.dumps(result))
+    assert "other weights of that name" in run(copy, "--scores", copy / "scores.json", "--on", "Mine", file).stderr
+    result["models"]["rafrvsr"]["weights"] = weights.read_fingerprint(file)
     (copy / "scores.json").write_text(json.dumps(result))
     done = run(copy, "--scores", copy / "scores.json", "--on", "Mine", file)
     assert done.returncode == 0, done.stderr

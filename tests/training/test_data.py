@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
 from tests.training.fabricated import write_image
 from vs_rafrvsr.training import data
+from vs_rafrvsr.training.codec import exact
 
 
 def septuplet(root: Path, name: str, frames: int = 7, height: int = 256, width: int = 448) -> None:
@@ -67,6 +69,35 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     (source,) = reading.sources
     assert source.hr.shape == (8, 3, 48, 64)  # cut to multiples of 8
     assert reading.skipped == {"mixed": "frames of different sizes", "short": "3 frames, 7 needed"}
+
+
+def test_sides_are_cut_as_a_protocol_or_the_training_asks(tmp_path: Path) -> None:
+    write_image(tmp_path / "truth" / "a" / "0.png", 54, 98)
+    write_image(tmp_path / "small" / "a" / "0.png", 13, 24)
+    (source,) = data.read_folders(tmp_path / "truth", 1, tmp_path / "small", multiple=4).sources
+    assert source.lr is not None
+    assert (source.hr.shape[2:], source.lr.shape[2:]) == ((52, 96), (13, 24))
+    (cut,) = data.read_folders(tmp_path / "truth", 1).sources
+    assert cut.hr.shape[2:] == (48, 96)
+
+
+def test_chroma_is_smooth_and_colours_are_those_encoded(tmp_path: Path) -> None:
+    """A fast decoder gives every 2x2 block one chroma and darkens: weights would learn to draw that."""
+    across = np.linspace(0, 1, 64)
+    ramp = np.stack([200 - 120 * across, 90 + 0 * across, 60 + 120 * across], -1).round().astype(np.uint8)
+    frames = np.broadcast_to(ramp, (3, 48, 64, 3))
+    with av.open(tmp_path / "a.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"qp": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.color_range, stream.codec_context.colorspace = 1, 1
+        for frame in frames:
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            container.mux(stream.encode(rgb.reformat(format="yuv420p", dst_colorspace=1, interpolation=exact())))
+        container.mux(stream.encode(None))
+    found = data.read_video(tmp_path / "a.mp4").astype(float)
+    assert np.abs(found - frames.transpose(0, 3, 1, 2))[..., 4:-4].mean() < 1.5
+    steps = np.abs(np.diff(found[0, 0] - found[0, 2], axis=-1)).mean(0)[4:-4]
+    assert steps[::2].mean() == pytest.approx(steps[1::2].mean(), rel=0.2)
 
 
 def test_an_empty_set_is_an_error_that_says_why(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_frvsr_is_a_file_for_the_plugin_too(tmp_path: Path) -> None:
 
 def test_an_experiment_s_network_is_refused_by_the_plugin(tmp_path: Path) -> None:
     trained(change(RECIPE, {"model": {"previous_lr": True}}), tmp_path)
-    with pytest.raises(WeightsError, match="'rafrvsr-variant', which this version does not know"):
+    with pytest.raises(WeightsError, match="'rafrvsr-variant', and this version knows"):
         registry.load("rafrvsr", str(tmp_path / "weights" / "tiny.safetensors"), None)
 
 

@@ -14,7 +14,7 @@ from tests.training.fabricated import clip
 from vs_rafrvsr.training import checkpoint, data
 from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.recipe import Recipe, RecipeError, change, check_flow
 from vs_rafrvsr.training.validate import SETTLED
 from vs_rafrvsr.training.variants import VariantNet
 
@@ -63,6 +63,42 @@ def test_an_old_state_costs_no_clip_and_changes_what_is_learnt(prepared: Prepare
     assert losses_of(aged) != losses_of(plain)
     with pytest.raises(ValueError, match="a batch of 3 cannot be shared evenly by 1 processes; use a multiple of 2"):
         Trainer(tiny(age=2, batch=3), prepared, CPU, tmp_path)
+
+
+def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: Path) -> None:
+    """What was done after it is done again, and written once; a new run in the same folder begins anew."""
+    recipe = tiny(steps=6, report_every=1, checkpoint_every=2, validate_every=6)
+
+    def steps() -> list[int]:
+        return [int(row["step"]) for row in csv.DictReader((tmp_path / "curves.csv").open())]
+
+    for row in Trainer(recipe, prepared, CPU, tmp_path).run():
+        if row["step"] == 5:
+            break
+    assert steps() == [1, 2, 3, 4, 5]
+    resumed = Trainer(recipe, prepared, CPU, tmp_path)
+    resumed.resume()
+    list(resumed.run())
+    assert steps() == [1, 2, 3, 4, 5, 6]
+    next(Trainer(recipe, prepared, CPU, tmp_path).run())
+    assert steps() == [1]
+
+
+def test_weights_that_have_nothing_for_the_network_are_refused(tmp_path: Path) -> None:
+    save_file({"foreign.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
+    for key in ("start", "flow"):
+        given = {
+            key: str(tmp_path / "w.safetensors") if key == "start" else {"weights": str(tmp_path / "w.safetensors")}
+        }
+        with pytest.raises(RecipeError, match="none of its 1 tensors fits"):
+            make_net(tiny(**given), CPU)
+
+
+def test_frozen_flow_needs_weights() -> None:
+    with pytest.raises(RecipeError, match=r"flow\.weights=FILE"):
+        check_flow(tiny())
+    check_flow(tiny(flow={"joint": True}))
+    check_flow(tiny(start="w.safetensors"))
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:

@@ -97,6 +97,33 @@ def test_a_subset_of_vimeo(tmp_path: Path) -> None:
     assert all(is_validation(c.source, 2) for c in split.real)
 
 
+def test_clips_at_double_speed_are_drawn_less_and_never_validated() -> None:
+    recipe = change(RECIPE, {"frames": 2, "data": {"stills_clips": 0, "fast_weight": 0.25}})
+    found = made(recipe)
+    assert [c.name for c in found.train] == ["0.mp4", "1.mp4", "0.mp4, double speed", "1.mp4, double speed"]
+    assert [c.name for c in found.real] == ["2.mp4"]
+    clip, fast = found.train[0], found.train[2]
+    assert torch.equal(fast.hr, clip.hr[::2])
+    assert torch.equal(fast.lr, clip.lr[::2])
+    assert fast.weight == pytest.approx(0.25 * clip.weight, rel=0.1)
+    assert len(made(change(recipe, {"frames": 3})).train) == 2  # of four frames two are left
+
+
+def test_held_camera_clips_are_the_same_whatever_the_seed() -> None:
+    stills = [Source(f"{i}.jpg", NAMES[i], picture(400, 400, seed=i).numpy()[None]) for i in (1, 2)]
+    one, two = (subject.camera_clips(stills, change(RECIPE, {"seed": seed}), CPU, Shape(area=64)) for seed in (0, 1))
+    assert [np.array_equal(a.hr, b.hr) for a, b in zip(one, two, strict=True)] == [False, True]
+
+
+def test_flow_of_another_network_is_not_taken_from_the_cache(tmp_path: Path) -> None:
+    recipe = change(RECIPE, {"data": {"stills_clips": 0}})
+    flows = []
+    for seed in (0, 1):
+        net = make_net(change(recipe, {"seed": seed}), CPU)
+        flows.append(prepare(material(), recipe, net, CPU, tmp_path, Shape(area=64)).train[0].flow)
+    assert not torch.equal(*flows)
+
+
 def test_flow_comes_from_the_cache_the_second_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = made(RECIPE, tmp_path)
     monkeypatch.setattr(subject, "clip_flow", None)

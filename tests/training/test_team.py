@@ -27,6 +27,7 @@ validate_every = 8
 model = { channels = 4, blocks = 1 }
 flow = { updates = 1 }
 """
+FLOW = f"flow.weights={TRAIN.parents[1] / 'vs_rafrvsr' / 'weights' / 'rafrvsr.safetensors'}"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(material: Path, out: Path, processes: int, *options: str) -> list[float]:
     """The losses of a run, as its curves tell them."""
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
-    plan = [str(TRAIN), str(material / "recipe.toml"), "--vimeo", str(material), "--out", str(out), "--device", "cpu"]
+    plan = [str(TRAIN), str(material / "recipe.toml"), FLOW]
+    plan += ["--vimeo", str(material), "--out", str(out), "--device", "cpu"]
     run = subprocess.run(
         [sys.executable, "-P", *torchrun, *plan, *options], capture_output=True, text=True, timeout=300, check=False
     )

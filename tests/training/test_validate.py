@@ -53,6 +53,11 @@ def test_bicubic_scores_the_same_on_every_frame_of_a_shift_by_whole_pixels() -> 
     assert score.first == pytest.approx(score.settled, abs=0.3)
 
 
+def test_clips_too_short_to_settle_are_scored_by_their_last_frame() -> None:
+    score = validate(lambda lr, _: BicubicBase()(lr.flatten(0, 1)).unflatten(0, lr.shape[:2]), [clip("a", 7, 64, 64)])
+    assert all(value > 10 for value in score)
+
+
 def test_a_clip_is_played_to_and_fro_with_the_flow_of_its_direction() -> None:
     order, backwards = to_and_fro(torch.arange(10), 4)
     assert order.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
@@ -86,6 +91,10 @@ def test_a_recurrence_that_goes_wrong_with_time_loses_and_a_steady_one_does_not(
         sharp: torch.Tensor = BicubicBase()(lr.flatten(0, 1)).unflatten(0, lr.shape[:2])
         return sharp
 
+    def settling(lr: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        return steady(lr, flow) + 0.2 * (torch.arange(lr.shape[1]) < 4)[:, None, None, None]
+
     clips = [clip("a", 8, 64, 64)]
+    assert validate_long(settling, clips) == pytest.approx(0, abs=1e-4)
     assert validate_long(drifting, clips) > 2
     assert validate_long(steady, clips) == pytest.approx(0, abs=1e-4)

@@ -68,16 +68,24 @@ def damaged(lr: Frames, name: str, noise: float = 0.0, crf: int | None = None) -
     return lr if crf is None else compress(lr, Codec(name="libx264", crf=crf))
 
 
-def phase_of(model: str) -> float:
-    """Where a model takes its LR samples to lie (`degrade.PHASE`): a shipped model's name or a weights file.
+def weights_of(model: str) -> Path:
+    """A shipped model's weights file, or one given by its path.
 
     Raises:
         EvaluationError: there is no such model.
     """
     if not model.endswith(".safetensors") and model not in MODELS:
         raise EvaluationError(f"{model!r}: a weights file (.safetensors), {BICUBIC}, {ALIGNED}, {', '.join(MODELS)}")
-    path = MODELS[model].path if model in MODELS else Path(model)
-    return float(weights.read_header(path).config.get("offset", CENTRED))
+    return MODELS[model].path if model in MODELS else Path(model)
+
+
+def phase_of(model: str) -> float:
+    """Where a model takes its LR samples to lie (`degrade.PHASE`).
+
+    Raises:
+        EvaluationError: there is no such model.
+    """
+    return float(weights.read_header(weights_of(model)).config.get("offset", CENTRED))
 
 
 def upscaler(model: str, protocol: Protocol, device: str, leadin: int | None = None) -> Upscaler:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from av.video.reformatter import Interpolation
 
 type Frames = NDArray[np.uint8]
 """(n, h, w, 3) RGB."""
@@ -32,12 +36,8 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
 
     x265 was seen to differ between two runs once in some hundreds, on a machine with more work than cores.
     """
-    import av  # loads FFmpeg, which only random damage needs
-    from av.video.reformatter import Interpolation
+    import av  # loads FFmpeg, which only video needs
 
-    # swscale's default is fast and darkens every colour by one to three steps, which a network would learn to undo.
-    exact = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-    exact |= Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
     height, width = frames.shape[1:3]
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset}
@@ -49,12 +49,38 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
         stream.codec_context.thread_count = 1
         for frame in frames:
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
-            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=exact)))
+            container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=exact())))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file, "r", format=STREAMS[codec.name]) as container:
-        decoded = [f.reformat(format="rgb24", interpolation=exact).to_ndarray() for f in container.decode(video=0)]
-    return np.stack(decoded).astype(np.uint8)
+    return decode(file, STREAMS[codec.name])
+
+
+def decode(file: Path | io.BytesIO, stream: str | None = None) -> Frames:
+    """All frames of a video, with the matrix and range that it says; `stream` names a bare one.
+
+    Raises:
+        ValueError: it cannot be read, or has no frames.
+    """
+    import av
+    import av.error
+
+    try:
+        with av.open(file, "r", format=stream) as container:
+            decoded = list(container.decode(video=0))
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{file} is not a readable video: {error}") from error
+    return np.stack([f.reformat(format="rgb24", interpolation=exact()).to_ndarray() for f in decoded]).astype(np.uint8)
+
+
+def exact() -> Interpolation:
+    """Swscale's flags. Its default is fast: every colour one to three steps darker, and chroma in blocks of 2x2.
+
+    A network would learn both, from truth or from damage that was made so.
+    """
+    from av.video.reformatter import Interpolation
+
+    careful = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+    return careful | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 
 
 def jpeg(frames: Frames, quality: int) -> Frames:

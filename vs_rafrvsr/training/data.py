@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vs_rafrvsr.models.warp import SCALE
+from vs_rafrvsr.training import codec
 
 Frames = NDArray[np.uint8]
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -38,6 +39,8 @@ class Source:
     """(n, 3, H/4, W/4), where the data set brings its own."""
     flow: NDArray[np.float16] | None = None
     """(n, 4, H/4, W/4) to both neighbours, see `PoolClip.flow`, where the motion is known."""
+    weight: float = 1.0
+    """How often it is drawn, against another clip of the same detail."""
 
 
 @dataclass
@@ -102,13 +105,15 @@ def read_stills(folder: Path, smallest: int = 320, limit: int | None = None) -> 
     return _read(_index(folder / "stills.json")[:limit], still, lambda entry: str(entry["file"]))
 
 
-def read_folders(root: Path, shortest: int = 7, lr_root: Path | None = None) -> Reading:
-    """Folders of frames, one clip each, in name order; `lr_root` may hold a folder of LR frames under the same name."""
+def read_folders(root: Path, shortest: int = 7, lr_root: Path | None = None, multiple: int = 8) -> Reading:
+    """Folders of frames, one clip each, in name order; `lr_root` may hold a folder of LR frames under the same name.
+
+    Sides are cut to multiples of `multiple`, which is one of SCALE.
+    """
 
     def clip(folder: Path) -> Source:
-        return _clip_of(
-            folder.name, folder.name, _images(folder), _images(lr_root / folder.name) if lr_root else None, shortest
-        )
+        small = _images(lr_root / folder.name) if lr_root else None
+        return _clip_of(folder.name, folder.name, _images(folder), small, shortest, multiple)
 
     return _read(sorted(p for p in root.iterdir() if p.is_dir()), clip, lambda folder: folder.name).checked(root)
 
@@ -145,27 +150,21 @@ def read_image(path: Path, multiple: int = 8) -> Frames:
     image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
     if image is None:
         raise SkipError("unreadable image" if path.is_file() else f"no file {path.name}")
-    planes: Frames = _planes(image[None], multiple)[0]
+    planes: Frames = _planes(image[None, ..., ::-1], multiple)[0]
     return planes
 
 
 def read_video(path: Path) -> Frames:
     """(n, 3, H, W) RGB uint8, sides cut to multiples of 8."""
-    capture, frames = cv2.VideoCapture(str(path)), []
-    while True:
-        fine, frame = capture.read()
-        if not fine:
-            break
-        frames.append(frame)
-    capture.release()
-    if not frames:
-        raise SkipError("unreadable video" if path.is_file() else "no such file")
-    return _planes(np.stack(frames))
+    try:
+        return _planes(codec.decode(path))
+    except ValueError as error:
+        raise SkipError("unreadable video" if path.is_file() else "no such file") from error
 
 
-def _planes(bgr: NDArray[Any], multiple: int = 8) -> Frames:
-    height, width = (side // multiple * multiple for side in bgr.shape[1:3])
-    return np.ascontiguousarray(bgr[:, :height, :width, ::-1].transpose(0, 3, 1, 2), dtype=np.uint8)
+def _planes(rgb: NDArray[Any], multiple: int = 8) -> Frames:
+    height, width = (side // multiple * multiple for side in rgb.shape[1:3])
+    return np.ascontiguousarray(rgb[:, :height, :width].transpose(0, 3, 1, 2), dtype=np.uint8)
 
 
 def _index(path: Path) -> list[dict[str, Any]]:
@@ -180,11 +179,13 @@ def _images(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGES) if folder.is_dir() else []
 
 
-def _clip_of(name: str, group: str, files: Sequence[Path], lr_files: Sequence[Path] | None, shortest: int) -> Source:
+def _clip_of(
+    name: str, group: str, files: Sequence[Path], lr_files: Sequence[Path] | None, shortest: int, multiple: int = 8
+) -> Source:
     if len(files) < shortest:
         raise SkipError(f"{len(files)} frames, {shortest} needed")
-    hr = _stack(files)
-    lr = None if lr_files is None else _stack(lr_files, 8 // SCALE)
+    hr = _stack(files, multiple)
+    lr = None if lr_files is None else _stack(lr_files, multiple // SCALE)
     if lr is not None and (
         len(lr) != len(hr) or any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True))
     ):
@@ -192,7 +193,7 @@ def _clip_of(name: str, group: str, files: Sequence[Path], lr_files: Sequence[Pa
     return Source(name, group, hr, lr)
 
 
-def _stack(files: Sequence[Path], multiple: int = 8) -> Frames:
+def _stack(files: Sequence[Path], multiple: int) -> Frames:
     frames = [read_image(path, multiple) for path in files]
     if len({frame.shape for frame in frames}) > 1:
         raise SkipError("frames of different sizes")
@@ -200,7 +201,7 @@ def _stack(files: Sequence[Path], multiple: int = 8) -> Frames:
 
 
 def _read[T](entries: Iterable[T], read: Callable[[T], Source], name: Callable[[T], str]) -> Reading:
-    """Read in threads (OpenCV drops the GIL), in the order given."""
+    """Read in threads (OpenCV and PyAV drop the GIL), in the order given."""
 
     def attempt(entry: T) -> tuple[str, Source | str]:
         try:

@@ -20,11 +20,11 @@ from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe, differences
+from vs_rafrvsr.training.recipe import Recipe, RecipeError, differences
 from vs_rafrvsr.training.team import Team
 from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
-from vs_rafrvsr.training.variants import Net, TrainedFRVSR, VariantNet, initialise
+from vs_rafrvsr.training.variants import FLOW_PARTS, Net, TrainedFRVSR, VariantNet, initialise
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 MOST_SKIPPED = 0.05
@@ -35,12 +35,12 @@ class DivergedError(RuntimeError):
     """Too many steps without a finite gradient; the last checkpoint is whole."""
 
 
-FLOW_PARTS = ("raft.", "fnet.")
-"""Prefixes of the flow networks' parameters."""
-
-
 def make_net(recipe: Recipe, device: torch.device) -> Net:
-    """The recipe's network, initialised from its seed and from its start weights."""
+    """The recipe's network, initialised from its seed and from its start weights.
+
+    Raises:
+        RecipeError: a file has nothing for this network.
+    """
     torch.manual_seed(recipe.seed)
     phase = PHASE[recipe.data.degradation]
     net: VariantNet | TrainedFRVSR
@@ -59,7 +59,12 @@ def make_net(recipe: Recipe, device: torch.device) -> Net:
         found = load_file(file) if file else {}
         if prefix and not any(name.startswith(prefix) for name in found):
             found = {prefix + name: tensor for name, tensor in found.items()}  # torchvision's own file
-        own |= {k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape}
+        fitting = {
+            k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape
+        }
+        if file and not fitting:
+            raise RecipeError(f"{file}: none of its {len(found)} tensors fits the model; give weights of {recipe.name}")
+        own |= fitting
     net.load_state_dict(own)
     return net.to(device)
 
@@ -212,6 +217,8 @@ class Trainer:
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the recipe's last step; yields a row at every report, scores in it where validation was due."""
         recipe = self.recipe
+        if self.team.leads:
+            self._begin_curves()
         skipped, seconds = float(self.optimiser.skipped), self.seconds
         while self.step < recipe.steps:
             steps = min(recipe.report_every - self.step % recipe.report_every, recipe.steps - self.step)
@@ -315,19 +322,25 @@ class Trainer:
         with self.optimiser.averaged():
             return {name: t.detach().half().cpu().contiguous() for name, t in self.net.state_dict().items()}
 
-    def _append(self, row: dict[str, float]) -> None:
-        """One line of curves.csv; validation columns stay empty between validations."""
+    def _columns(self) -> list[str]:
         kinds = dict.fromkeys(("real", "camera", *self._judges()))
         scores = [f"{kind}_{name}" for kind in kinds for name in (*Score._fields, "lost")]
-        columns = ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
-        self.out.mkdir(parents=True, exist_ok=True)
+        return ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
+
+    def _begin_curves(self) -> None:
+        """Write curves.csv as far as this run has come: what was done after its last checkpoint is done again."""
         file = self.out / "curves.csv"
-        fresh = not file.exists()
-        with file.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, columns)
-            if fresh:
-                writer.writeheader()
-            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        done = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
+        self.out.mkdir(parents=True, exist_ok=True)
+        with file.open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, self._columns(), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(row for row in done if float(row["step"]) <= self.step)
+
+    def _append(self, row: dict[str, float]) -> None:
+        """One line of curves.csv; validation columns stay empty between validations."""
+        with (self.out / "curves.csv").open("a", newline="") as stream:
+            csv.DictWriter(stream, self._columns()).writerow({name: f"{value:.6g}" for name, value in row.items()})
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -21,7 +21,7 @@ from vs_rafrvsr.training import data, motion, real
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
-from vs_rafrvsr.training.variants import Net
+from vs_rafrvsr.training.variants import FLOW_PARTS, Net
 
 CAMERA = "camera/"
 """Names of clips made from stills begin so."""
@@ -85,10 +85,12 @@ def prepare(
 ) -> Prepared:
     """Make the camera clips, degrade, and compute the flow (from `cache` if it holds it)."""
     whole = [replace(s, hr=_cut(s.hr, shape.area), lr=_cut(s.lr, shape.area, SCALE)) for s in material.clips]
-    whole += camera_clips(material.stills, recipe, device, shape)
 
     def held(group: str) -> bool:
         return data.is_validation(group, recipe.data.validation_every)
+
+    whole += fast_clips([s for s in whole if not held(s.group)], recipe)
+    whole += camera_clips(material.stills, recipe, device, shape)
 
     def made(wanted: tuple[data.Source, int]) -> PoolClip:
         source, variant = wanted
@@ -125,17 +127,34 @@ def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.devic
     return clips if recipe.flow.joint else [replace(c, flow=clip_flow(flow_net, c.lr)) for c in clips]
 
 
+def fast_clips(clips: Sequence[data.Source], recipe: Recipe) -> list[data.Source]:
+    """The clips at double speed, where that leaves enough frames."""
+    if not recipe.data.fast_weight:
+        return []
+    long = [s for s in clips if len(s.hr[::2]) >= recipe.frames]
+    return [
+        replace(
+            s,
+            name=f"{s.name}, double speed",
+            hr=s.hr[::2],
+            lr=None if s.lr is None else s.lr[::2],
+            weight=recipe.data.fast_weight,
+        )
+        for s in long
+    ]
+
+
 def camera_clips(
     stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
 ) -> list[data.Source]:
     """`data.stills_clips` clips under smooth camera motion, the stills in turn."""
-    rng = np.random.default_rng(recipe.seed + 1)
     camera = motion.Camera(step=recipe.data.stills_step)
     size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
     made = []
     for index in range(recipe.data.stills_clips if stills else 0):
         still = stills[index % len(stills)]
-        maps = motion.path(rng, CAMERA_FRAMES, camera)
+        seed = 0 if data.is_validation(still.group, recipe.data.validation_every) else recipe.seed
+        maps = motion.path(_generator(f"{seed}:{index}:{still.name}"), CAMERA_FRAMES, camera)
         hr = motion.render(torch.from_numpy(still.hr[0]).to(device), maps, size)
         flow = motion.exact_flow(maps, size, device).half()
         name = f"{CAMERA}{index}/{still.name}"
@@ -156,10 +175,7 @@ def clip_flow(net: Net, lr: Tensor) -> Tensor:
 
 
 def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | None) -> list[Tensor]:
-    key = hashlib.sha256("".join(f"{c.name}{tuple(c.lr.shape)}{int(c.lr.sum())}" for c in clips).encode()).hexdigest()[
-        :16
-    ]
-    file = cache / f"flow-{key}-{recipe.flow.updates}-{recipe.flow.scale}.safetensors" if cache else None
+    file = cache / f"flow-{_flow_key(clips, net, recipe)}.safetensors" if cache else None
     if file is not None and file.exists():
         held = load_file(file)
         return [held[str(i)].to(c.lr.device) for i, c in enumerate(clips)]
@@ -171,6 +187,17 @@ def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | No
     return flows
 
 
+def _flow_key(clips: Sequence[PoolClip], net: Net, recipe: Recipe) -> str:
+    """What the flow of clips depends on."""
+    digest = hashlib.sha256(f"{recipe.flow.updates} {recipe.flow.scale}".encode())
+    for name, tensor in sorted(net.state_dict().items()):
+        if name.startswith(FLOW_PARTS):
+            digest.update(tensor.cpu().numpy().tobytes())
+    for clip in clips:
+        digest.update(f"{clip.name}{tuple(clip.lr.shape)}{int(clip.lr.sum())}".encode())
+    return digest.hexdigest()[:16]
+
+
 @torch.no_grad()
 def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: torch.device) -> PoolClip:
     """A clip with its flow where that is known, NaN elsewhere; it is drawn by the square root of its detail."""
@@ -179,13 +206,18 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     if source.lr is not None:
         lr = torch.from_numpy(source.lr).to(device)
     else:
-        digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-        lr = small(hr, recipe.data.degradation, np.random.default_rng(int(digest[:16], 16)))
+        lr = small(hr, recipe.data.degradation, _generator(f"{seed}:{name}"))
     if source.flow is not None:
         flow = torch.from_numpy(source.flow).to(device)
     else:
         flow = torch.full((len(lr), 4, *lr.shape[-2:]), torch.nan, device=device, dtype=torch.float16)
-    return PoolClip(name, source.group, hr, lr, flow, math.sqrt(detail(hr)), source.name.startswith(CAMERA))
+    weight = source.weight * math.sqrt(detail(hr))
+    return PoolClip(name, source.group, hr, lr, flow, weight, source.name.startswith(CAMERA))
+
+
+def _generator(name: str) -> np.random.Generator:
+    """The same for a name whatever else is drawn, so that one clip's luck does not depend on the others."""
+    return np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:16], 16))
 
 
 def small(hr: Tensor, degradation: str, rng: np.random.Generator) -> Tensor:

@@ -26,6 +26,9 @@ class Data:
     """Vimeo-90K: train on so many clips of its list, drawn by the seed; 0 for all."""
     validation_every: int = VALIDATION_EVERY
     """One source in so many is kept for validation."""
+    fast_weight: float = 0.5
+    """How often a clip is drawn at double speed, every other frame left out, against as it is; 0 for never. Frames of
+    the packs hardly move: 0.16 LR pixels in the median clip."""
     stills_weight: float = 0.5
     """How often a camera clip made from a still is drawn, against a real clip of the same detail."""
     stills_step: tuple[float, float] = (1.0, 1.25)
@@ -133,6 +136,19 @@ class Recipe:
 
 class RecipeError(ValueError):
     """A recipe or an override that cannot be read: names the key and what is allowed."""
+
+
+def check_flow(recipe: Recipe) -> None:
+    """Refuse to train on the flow of a network that nothing has taught.
+
+    Raises:
+        RecipeError: RAFT is frozen, and no file gives its weights.
+    """
+    if not (recipe.flow.joint or recipe.flow.weights or recipe.start):
+        raise RecipeError(
+            "RAFT is frozen and has no weights: give flow.weights=FILE (those of rafrvsr-bi, for example) or "
+            "start=FILE, or train it with the rest by flow.joint=true"
+        )
 
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:

@@ -30,7 +30,7 @@ class Score(NamedTuple):
 
     all: float
     settled: float
-    """Frames SETTLED and later."""
+    """Frames SETTLED and later; of shorter clips the last one."""
     first: float
     """Frame 0: no past, the single-frame quality."""
 
@@ -49,13 +49,13 @@ def validate(unroll: Unroll, clips: Sequence[PoolClip]) -> Score:
             outputs = unroll(lr, torch.stack([c.flow[:, :2] for c in part]).float())
             for clip, output in zip(part, outputs, strict=True):
                 curve = psnr_y(output, clip.hr)
-                rows.append(torch.stack([curve.mean(), curve[SETTLED:].mean(), curve[0]]))
+                rows.append(torch.stack([curve.mean(), curve[min(SETTLED, len(curve) - 1) :].mean(), curve[0]]))
     return Score(*torch.stack(rows).mean(0).tolist())
 
 
 @torch.no_grad()
 def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
-    """PSNR-Y that frames lose from their first passage in a long shot to the last ones, in dB.
+    """PSNR-Y that frames lose from their first settled passage in a long shot to the last one, in dB.
 
     A recurrence may go wrong later than training's clips are long. The shots are the first few clips of the first one's
     shape, played to and fro.
@@ -65,7 +65,8 @@ def validate_long(unroll: Unroll, clips: Sequence[PoolClip]) -> float:
     lr = torch.stack([clip.lr[order] for clip in alike]).float() / 255
     where = backwards[:, None, None, None].to(lr.device)
     flows = [torch.where(where, c.flow[order, 2:], c.flow[order, :2]) for c in alike]
-    first = [int((order == n).nonzero()[0]) for n in order[-LAST:]]
+    # Earlier passages count from where the recurrence has settled, else they would be worse than they can be.
+    first = [SETTLED + int((order[SETTLED:] == n).nonzero()[0]) for n in order[-LAST:]]
     output = unroll(lr, torch.stack(flows).float())
     truths = [clip.hr[order[-LAST:]] for clip in alike]
     lost = [psnr_y(shot[first], t) - psnr_y(shot[-LAST:], t) for shot, t in zip(output, truths, strict=True)]

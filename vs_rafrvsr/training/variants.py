@@ -23,6 +23,10 @@ DETAIL_GAIN = 8.0
 """Detail over the bicubic base has a standard deviation of about 0.03; the network's other inputs of about 0.25."""
 
 
+FLOW_PARTS = ("raft.", "fnet.")
+"""Prefixes of the flow networks' parameters."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """What the network is given and how it is built."""

@@ -82,6 +82,17 @@ def load(path: Path) -> tuple[Header, dict[str, Tensor]]:
         raise WeightsError(f"weights file {path} is damaged ({error}); get a fresh copy") from error
 
 
+def read_fingerprint(path: Path) -> str:
+    """SHA-256 of the tensors alone: scores in the header do not change it.
+
+    Raises:
+        WeightsError: not readable or not a weights file of this program.
+    """
+    with _open(path) as file:
+        data = file.read()
+    return hashlib.sha256(data[_parse(path, data)[3] :]).hexdigest()
+
+
 def save(path: Path, header: Header, tensors: dict[str, Tensor]) -> None:
     """Write a weights file; tensors as they are given."""
     from safetensors.torch import save as save_tensors
