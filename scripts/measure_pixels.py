@@ -63,7 +63,7 @@ def measure(fmt: Format, size: tuple[int, int], stream: torch.cuda.Stream) -> di
     rgb = torch.rand((3, *large), device=stream.device)
     lr = torch.empty((3, *size), device=stream.device)
     source, target = (torch.zeros(fmt.bytes(s), dtype=torch.uint8, device=stream.device) for s in (size, large))
-    kernels = cuda._kernels(fmt, torch.float32, stream.device)
+    kernels = cuda._kernels(fmt, stream.device)
     into, out = parameters_in(fmt, COLOUR, size, lr.stride()), parameters_out(fmt, COLOUR, large, rgb.stride())
     height, width = fmt.shapes(large)[-1]
     work: dict[str, Callable[[], object]] = {

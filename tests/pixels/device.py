@@ -14,8 +14,6 @@ from vs_rafrvsr.pixels.cuda import download, upload
 from vs_rafrvsr.pixels.exchange import stage
 from vs_rafrvsr.pixels.formats import Format
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
-
 DEVICE = torch.device("cuda", 0)
 
 
@@ -24,7 +22,7 @@ def stream() -> torch.cuda.Stream:
     return torch.cuda.Stream(DEVICE)
 
 
-def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
+def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour) -> NDArray[Any]:
     """Planes -> RGB (3, h, w). Rows are padded, as VapourSynth's are."""
     padded = [np.pad(plane, ((0, 0), (0, 5)))[:, : plane.shape[1]] for plane in frame]
 
@@ -34,7 +32,7 @@ def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str 
 
     with torch.inference_mode(), torch.cuda.stream(stream()):
         staged = stage([None, colour], pack, fmt, frame[0].shape, DEVICE)
-        black, rgb = upload(staged, frame[0].shape, DEVICE, DTYPES[element]).cpu()
+        black, rgb = upload(staged, frame[0].shape, DEVICE).cpu()
     assert not black.any(), "a missing frame is black"
     return np.asarray(rgb)
 

@@ -35,22 +35,19 @@ def _library(defines: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
         return ctypes.CDLL(str(path))
 
 
-def _call(name: str, fmt: Format, element: str, *arrays: NDArray[Any]) -> None:
-    function: Callable[..., None] = getattr(_library((*fmt.defines.items(), ("ELEMENT", element))), name)
+def _call(name: str, fmt: Format, *arrays: NDArray[Any]) -> None:
+    function: Callable[..., None] = getattr(_library(tuple(fmt.defines.items())), name)
     function(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays))
 
 
-ELEMENTS = {"float32": "float", "float16": "Half"}
-
-
-def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour, element: str = "float32") -> NDArray[Any]:
+def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour) -> NDArray[Any]:
     """Planes -> RGB (3, h, w)."""
     size: tuple[int, int] = frame[0].shape
     packed = np.empty(fmt.bytes(size), np.uint8)
     fmt.pack(frame, packed)
-    rgb: NDArray[Any] = np.full((3, *size), np.nan, np.dtype(element))
+    rgb: NDArray[Any] = np.full((3, *size), np.nan, np.float32)
     strides = (size[0] * size[1], size[1], 1)
-    _call("planes_to_rgb", fmt, ELEMENTS[element], packed, rgb, parameters_in(fmt, colour, size, strides))
+    _call("planes_to_rgb", fmt, packed, rgb, parameters_in(fmt, colour, size, strides))
     return rgb
 
 
@@ -59,12 +56,5 @@ def from_rgb(fmt: Format, rgb: NDArray[Any], colour: Colour) -> list[NDArray[Any
     size: tuple[int, int] = rgb.shape[1:]
     packed = np.empty(fmt.bytes(size), np.uint8)
     last = np.ascontiguousarray(rgb.transpose(1, 2, 0))
-    _call(
-        "rgb_to_planes",
-        fmt,
-        ELEMENTS[rgb.dtype.name],
-        last,
-        packed,
-        parameters_out(fmt, colour, size, (1, 3 * size[1], 3)),
-    )
+    _call("rgb_to_planes", fmt, last, packed, parameters_out(fmt, colour, size, (1, 3 * size[1], 3)))
     return fmt.planes(packed, size)

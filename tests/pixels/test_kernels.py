@@ -89,19 +89,6 @@ def test_odd_sizes_where_the_format_allows_them(route: Route, name: str, size: t
     check(route, FORMATS[name], Colour(matrix=9, full=True, location=2), size)
 
 
-@pytest.mark.parametrize("name", ["YUV420P8", "RGB48", "GrayS"])
-def test_the_tensor_may_be_half(route: Route, name: str) -> None:
-    fmt = FORMATS[name]
-    for frame in frames(fmt, SIZE):
-        whole = resized_to_rgb(fmt, frame, BT709)
-        np.testing.assert_array_max_ulp(route.to_rgb(fmt, frame, BT709, "float16"), whole.astype(np.float16), 1)
-    for rgb in pictures(SIZE):
-        half = rgb.astype(np.float16)
-        expected = route.from_rgb(fmt, half.astype(np.float32), BT709)
-        for plane, same in zip(route.from_rgb(fmt, half, BT709), expected, strict=True):
-            np.testing.assert_array_equal(plane, same)
-
-
 @pytest.mark.parametrize("name", [name for name, fmt in FORMATS.items() if not fmt.real])
 @pytest.mark.parametrize("full", [False, True])
 def test_a_way_in_and_out_again_returns_flat_codes(route: Route, name: str, full: bool) -> None:

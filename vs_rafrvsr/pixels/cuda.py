@@ -48,16 +48,16 @@ class CudaExchange:
         return download(rgb, self.format, colour)
 
 
-def upload(staged: Staged, size: tuple[int, int], device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Frames of size (h, w) -> (B, 3, h, w), nominally in [0, 1]; a missing frame is black.
+def upload(staged: Staged, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Frames of size (h, w) -> (B, 3, h, w) fp32, nominally in [0, 1]; a missing frame is black.
 
     Copies and kernels are only enqueued, on the current stream, a kernel for all neighbours of one colour. A frame's
     numbers do not depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample
     cannot poison the recurrence.
     """
     planes = staged.packed.to(device, non_blocking=True)
-    rgb = torch.empty((len(planes), 3, *size), dtype=dtype, device=device)
-    kernel, at = _kernels(staged.format, dtype, device)["planes_to_rgb"], 0
+    rgb = torch.empty((len(planes), 3, *size), dtype=torch.float32, device=device)
+    kernel, at = _kernels(staged.format, device)["planes_to_rgb"], 0
     for colour, same in itertools.groupby(staged.colours):
         first, at = at, at + len(list(same))
         if colour is None:
@@ -69,14 +69,14 @@ def upload(staged: Staged, size: tuple[int, int], device: torch.device, dtype: t
 
 
 def download(rgb: Tensor, fmt: Format, colour: Colour) -> Downloaded:
-    """RGB (3, H, W) of any strides -> a packed frame in pinned memory.
+    """RGB (3, H, W) fp32 of any strides -> a packed frame in pinned memory.
 
     As in `upload`, everything is only enqueued; the copy on a stream of its own.
     """
     size = (rgb.shape[1], rgb.shape[2])
     planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=rgb.device)
     height, width = fmt.shapes(size)[-1]
-    kernel = _kernels(fmt, rgb.dtype, rgb.device)["rgb_to_planes"]
+    kernel = _kernels(fmt, rgb.device)["rgb_to_planes"]
     _launch(kernel, (-(-height // STRIP), width), rgb, planes, parameters_out(fmt, colour, size, _strides(rgb)))
     return fetch(planes)
 
@@ -127,13 +127,12 @@ def shared_stream(stream: torch.cuda.Stream) -> Any:  # noqa: ANN401  (a cupy.cu
 
 
 @cache
-def _kernels(fmt: Format, element: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """The functions of kernels.cu for a format and a tensor's dtype; CuPy keeps what it has compiled on disk."""
+def _kernels(fmt: Format, device: torch.device) -> dict[str, Any]:
+    """The functions of kernels.cu for a format; CuPy keeps what it has compiled on disk."""
     import cupy
 
-    defines = {**fmt.defines, "ELEMENT": {torch.float32: "float", torch.float16: "Half"}[element]}
     text = Path(__file__).with_name("kernels.cu").read_text(encoding="utf-8")
-    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in defines.items()))
+    options = ("-std=c++17", *(f"-D{name}={value}" for name, value in fmt.defines.items()))
     with cupy.cuda.Device(device.index):
         module = cupy.RawModule(code=text, options=options)
         return {name: module.get_function(name) for name in ("planes_to_rgb", "rgb_to_planes")}

@@ -4,9 +4,8 @@
        FAMILY        GRAY, RGB or YUV
        SAMPLE        U8, U16, Half or float: a sample of the planes
        SUB_W, SUB_H  log2 of the chroma subsampling, 0 or 1
-   and ELEMENT, Half or float: a number of the tensor.
 
-   A frame is one array: its planes one after the other, rows without padding. The tensor has any strides.
+   A frame is one array: its planes one after the other, rows without padding. The tensor is fp32 and has any strides.
    What a thread does is a plain function, so that the same text compiles for the CPU, where the tests check it; and it
    includes no header, so that the compiler needs none. */
 
@@ -86,7 +85,7 @@ DEVICE float chroma_at(const SAMPLE *plane, int x, int y, const Parameters &p) {
 }
 
 /* The pixel (x, y) of the tensor. */
-DEVICE void pixel_in(const SAMPLE *planes, ELEMENT *rgb, int x, int y, const Parameters &p) {
+DEVICE void pixel_in(const SAMPLE *planes, float *rgb, int x, int y, const Parameters &p) {
     const long long area = (long long)p.width * p.height, at = (long long)y * p.width + x;
     const SAMPLE *u = planes + area, *v = u + (area >> (SUB_W + SUB_H));
     float code[3] = {number(planes[at]), 0, 0};
@@ -107,7 +106,7 @@ DEVICE void pixel_in(const SAMPLE *planes, ELEMENT *rgb, int x, int y, const Par
     }
 }
 
-DEVICE void rgb_at(const ELEMENT *row, long long x, const Parameters &p, float rgb[3]) {
+DEVICE void rgb_at(const float *row, long long x, const Parameters &p, float rgb[3]) {
     for (int c = 0; c < 3; ++c)
         rgb[c] = number(row[c * p.strides[0] + x * p.strides[2]]);
 }
@@ -118,7 +117,7 @@ DEVICE float code_of(const float rgb[3], int plane, const Parameters &p) {
 }
 
 /* The first plane's samples from (x, y) on that lie over one chroma sample; of RGB the other planes' too. */
-DEVICE void pixels_out(const ELEMENT *rgb, SAMPLE *planes, int left, int top, const Parameters &p) {
+DEVICE void pixels_out(const float *rgb, SAMPLE *planes, int left, int top, const Parameters &p) {
     const long long area = (long long)p.width * p.height;
     for (int y = top; y < top + (1 << SUB_H); ++y)
         for (int x = left; x < left + (1 << SUB_W); ++x) {
@@ -133,7 +132,7 @@ DEVICE void pixels_out(const ELEMENT *rgb, SAMPLE *planes, int left, int top, co
 enum { STRIP = 4 };
 
 /* Chroma samples (x, top) to (x, top + STRIP - 1). The filter runs over RGB, which is the same, being linear. */
-DEVICE void chroma_out(const ELEMENT *rgb, SAMPLE *planes, int x, int top, const Parameters &p) {
+DEVICE void chroma_out(const float *rgb, SAMPLE *planes, int x, int top, const Parameters &p) {
     const long long area = (long long)p.width * p.height;
     const int width = p.width >> SUB_W, height = p.height >> SUB_H;
     const int first = (top << SUB_H) + p.down.first[0];
@@ -145,7 +144,7 @@ DEVICE void chroma_out(const ELEMENT *rgb, SAMPLE *planes, int x, int top, const
 #pragma unroll
 #endif
     for (int j = 0; j < DOWN_H + ((STRIP - 1) << SUB_H); ++j) {
-        const ELEMENT *row = rgb + inside(first + j, p.height) * p.strides[1];
+        const float *row = rgb + inside(first + j, p.height) * p.strides[1];
         float line[3] = {};
         for (int i = 0; i < DOWN_W; ++i) {
             float value[3];
@@ -168,7 +167,7 @@ DEVICE void chroma_out(const ELEMENT *rgb, SAMPLE *planes, int x, int top, const
 }
 
 /* All planes under the chroma samples (x, STRIP * strip) and the STRIP - 1 below it. */
-DEVICE void strip_out(const ELEMENT *rgb, SAMPLE *planes, int x, int strip, const Parameters &p) {
+DEVICE void strip_out(const float *rgb, SAMPLE *planes, int x, int strip, const Parameters &p) {
     const int top = strip * STRIP, height = p.height >> SUB_H;
     for (int y = top; y < top + STRIP && y < height; ++y)
         pixels_out(rgb, planes, x << SUB_W, y << SUB_H, p);
@@ -178,7 +177,7 @@ DEVICE void strip_out(const ELEMENT *rgb, SAMPLE *planes, int x, int strip, cons
 
 #ifdef __CUDACC__
 /* Frames of one colour that lie one after the other, planes and tensors, a layer of the grid each. */
-extern "C" __global__ void planes_to_rgb(const SAMPLE *planes, ELEMENT *rgb, Parameters p) {
+extern "C" __global__ void planes_to_rgb(const SAMPLE *planes, float *rgb, Parameters p) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     const long long area = (long long)p.width * p.height, frame = blockIdx.z;
     const long long samples = FAMILY == GRAY ? area : FAMILY == RGB ? 3 * area : area + 2 * (area >> (SUB_W + SUB_H));
@@ -186,19 +185,19 @@ extern "C" __global__ void planes_to_rgb(const SAMPLE *planes, ELEMENT *rgb, Par
         pixel_in(planes + frame * samples, rgb + frame * 3 * p.strides[0], x, y, p);
 }
 
-extern "C" __global__ void rgb_to_planes(const ELEMENT *rgb, SAMPLE *planes, Parameters p) {
+extern "C" __global__ void rgb_to_planes(const float *rgb, SAMPLE *planes, Parameters p) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, strip = blockIdx.y * blockDim.y + threadIdx.y;
     if (x < p.width >> SUB_W && strip * STRIP < p.height >> SUB_H)
         strip_out(rgb, planes, x, strip, p);
 }
 #else
-extern "C" void planes_to_rgb(const SAMPLE *planes, ELEMENT *rgb, const Parameters *p) {
+extern "C" void planes_to_rgb(const SAMPLE *planes, float *rgb, const Parameters *p) {
     for (int y = 0; y < p->height; ++y)
         for (int x = 0; x < p->width; ++x)
             pixel_in(planes, rgb, x, y, *p);
 }
 
-extern "C" void rgb_to_planes(const ELEMENT *rgb, SAMPLE *planes, const Parameters *p) {
+extern "C" void rgb_to_planes(const float *rgb, SAMPLE *planes, const Parameters *p) {
     for (int strip = 0; strip * STRIP < p->height >> SUB_H; ++strip)
         for (int x = 0; x < p->width >> SUB_W; ++x)
             strip_out(rgb, planes, x, strip, *p);
