@@ -1,7 +1,8 @@
 """How fast the filter is from frame to frame, beside its network's own time and beside its rivals.
 
     python scripts/benchmark.py --json FILE [--video FILE] [--inputs 480x270 960x540 1920x1080]
-        [--formats YUV420P8 YUV420P10] [--filters rafrvsr …] [--seconds 10] [--device cuda]
+        [--formats YUV420P8 YUV420P10] [--filters rafrvsr …] [--figures speed first network] [--seconds 10]
+        [--device cuda]
 
 A row is a filter, an input size and a format. Every figure of it comes from a process of its own:
 - `fps` through vspipe, output discarded, and `fps_python` through clip.frames(), each timed for --seconds after
@@ -14,6 +15,7 @@ A row is a filter, an input size and a format. Every figure of it comes from a p
 
 Rivals that are not installed are named; they run with random weights, for only speed is compared. FILE is added to,
 row by row, so that runs can be cut short and done in pieces; figures of another machine, software or clip are refused.
+`first_frame_s` is mostly imports; without the compiled bytecode that pip leaves they take three times as long.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -39,6 +41,8 @@ type Figures = dict[str, object]
 
 GB = 1e9
 KEY = ("filter", "input", "format")
+FIGURES = ("speed", "first", "network")
+"""What is measured of a row, in this order: playing and seeking, the first frame, the network alone."""
 
 
 class Results:
@@ -52,10 +56,14 @@ class Results:
             if any(known.get(name) != conditions[name] for name in conditions if name != "context_gb"):
                 sys.exit(f"{file} was measured under other conditions, which must not be mixed: {known}")
 
-    def take(self, job: Job, figures: Iterator[Figures]) -> None:
-        """Add a row, or replace it, figure by figure."""
+    def take(self, job: Job, figures: Iterator[Figures], *, anew: bool) -> None:
+        """Add a row, or replace it, figure by figure: all of it `anew`, or what is found."""
         row: Figures = {name: getattr(job, name) for name in KEY}
-        self.rows = [old for old in self.rows if any(old[name] != row[name] for name in KEY)] + [row]
+        for old in [old for old in self.rows if all(old[name] == row[name] for name in KEY)]:
+            self.rows.remove(old)
+            if not anew:
+                row |= {name: value for name, value in old.items() if name != "error"}
+        self.rows.append(row)
         try:
             for found in figures:
                 row |= {name: _short(value) for name, value in found.items()}
@@ -77,19 +85,21 @@ def _short(value: object) -> object:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def measured(job: Job, card: Card | None) -> Iterator[Figures]:
+def measured(job: Job, card: Card | None, figures: Sequence[str]) -> Iterator[Figures]:
     """The figures of one row, as they come."""
-    played = ask("frames", job)
-    yield played
-    frames = BURST * math.ceil(played["fps_python"] * job.seconds / BURST)
-    piped, peak = watched(card, partial(pipe.play, job, frames))
-    yield {**piped, "peak_gb": peak}
+    if "speed" in figures:
+        played = ask("frames", job)
+        yield played
+        frames = BURST * math.ceil(played["fps_python"] * job.seconds / BURST)
+        piped, peak = watched(card, partial(pipe.play, job, frames))
+        yield {**piped, "peak_gb": peak}
     if job.filter == "source":
         return
-    with tempfile.TemporaryDirectory() as caches:
-        for name in ("first_frame_cold_s", "first_frame_s"):
-            yield {name: pipe.first_frame(job, Path(caches))}
-    if FILTERS[job.filter].variant is not None:
+    if "first" in figures:
+        with tempfile.TemporaryDirectory() as caches:
+            for name in ("first_frame_cold_s", "first_frame_s"):
+                yield {name: pipe.first_frame(job, Path(caches))}
+    if "network" in figures and FILTERS[job.filter].variant is not None:
         yield network(replace(job, format="any"))
 
 
@@ -132,6 +142,7 @@ def main() -> None:
     parser.add_argument("--inputs", nargs="+", default=["480x270", "960x540", "1920x1080"])
     parser.add_argument("--formats", nargs="+", default=["YUV420P8", "YUV420P10"])
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
+    parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="of old rows, repeat only these")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -157,7 +168,7 @@ def main() -> None:
     facts, card = conditions(jobs[0])
     results = Results(options.json, facts)
     for job in jobs:
-        results.take(job, measured(job, card))
+        results.take(job, measured(job, card, options.figures), anew=tuple(options.figures) == FIGURES)
 
 
 if __name__ == "__main__":
