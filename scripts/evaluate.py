@@ -61,10 +61,11 @@ def main() -> None:
         "leadin": args.leadin,
     }
     result = opened(args.json, setting)
+    options = {} if args.leadin is None else {"leadin": args.leadin}
     lpips = judge(args.features, args.device)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     for model in args.models:
-        upscale = upscaler(model, protocol, args.device, args.leadin)
+        upscale = upscaler(model, protocol, args.device, **options)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             parts = measure(pool, protocol, upscale, truth, lr, lpips)
         clips = {name: part.result() for name, part in parts.items()}

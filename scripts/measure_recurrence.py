@@ -17,37 +17,30 @@ from pathlib import Path
 import numpy as np
 import torch
 import vapoursynth as vs
-from PIL import Image
 
 from vs_rafrvsr.metrics.clips import play, to_clip
+from vs_rafrvsr.metrics.evaluation import bicubic, packed
 from vs_rafrvsr.metrics.fidelity import Curve, Frames, luma, psnr_y, ssim_y
+from vs_rafrvsr.models.warp import SCALE
+from vs_rafrvsr.training import data
 from vs_rafrvsr.training.degrade import degrade
 
 core = vs.core
-NAMES = ("calendar", "city", "foliage", "walk")
 LEADINS = (0, 1, 2, 4, 6, 8, 12, 16)
 WARMUPS = (0, 2, 4, 6, 8, 12, 16, 24)
 NEVER = 10_000
 """A chunk longer than any clip here: never restarted."""
 
 
-def read_truth(folder: Path) -> Frames:
-    """All frames of a folder, cropped to multiples of 4."""
-    frames = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in sorted(folder.iterdir())])
-    return frames[:, : frames.shape[1] // 4 * 4, : frames.shape[2] // 4 * 4]
+def read_truth(root: Path) -> dict[str, Frames]:
+    """Frames of every folder in `root`."""
+    return {source.name: packed(source.hr) for source in data.read_folders(root, multiple=SCALE).sources}
 
 
 def shrink(truth: Frames) -> Frames:
     """BI: bicubic x1/4, rounded."""
     tensor = torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2)))
-    return degrade(tensor, "bi").numpy().transpose(0, 2, 3, 1)
-
-
-def bicubic(clip: vs.VideoNode) -> vs.VideoNode:
-    """The resizer's own x4, the kernel of MATLAB's imresize."""
-    return core.resize.Bicubic(
-        clip, 4 * clip.width, 4 * clip.height, filter_param_a=0, filter_param_b=0.5, format=vs.RGB24
-    )
+    return packed(degrade(tensor, "bi").numpy())
 
 
 def measure_vid4(truths: dict[str, Frames], device: str) -> dict[str, object]:
@@ -56,7 +49,7 @@ def measure_vid4(truths: dict[str, Frames], device: str) -> dict[str, object]:
     for name, truth in truths.items():
         clip = to_clip(shrink(truth))
         ways = {
-            "bicubic": bicubic(clip),
+            "bicubic": bicubic(clip, shift=0.0),
             "leadin=0": core.rafrvsr.Upscale(clip, leadin=0, device=device),
             "default": core.rafrvsr.Upscale(clip, device=device),
         }
@@ -145,7 +138,7 @@ def main() -> None:
         print(json.dumps({part: known[part]}, indent=1), flush=True)
 
     if arguments.vid4:
-        truths = {name: read_truth(arguments.vid4 / name) for name in NAMES}
+        truths = read_truth(arguments.vid4)
         record("vid4", measure_vid4(truths, device))
         record("leadin, Vid4, frames 0 to 8", measure_leadin(truths, device))
         record("warmup, Vid4, chunk 25", measure_warmup(truths, 25, device))

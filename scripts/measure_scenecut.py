@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vs_rafrvsr.scenecut import THRESHOLD, scores, thumbnails
+from vs_rafrvsr.training import pool
+from vs_rafrvsr.training.data import FAULTS
 
 type Random = np.random.Generator
 type Transform = Callable[[Tensor, Random], Tensor]
 
 SIZES = {"as stored": 1, "a quarter": 4}
 SPLICES = 400
-NOT_ONE_SHOT = {"1007429640_1"}
-"""Clips whose index is wrong (seen by eye): a cut between frames 14 and 15."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def half(clips: Sequence[Clip], which: int) -> list[Clip]:
     for source in sorted({c.source for c in clips}, key=lambda s: hashlib.sha256(s.encode()).digest()):
         dealt[source] = 0 if sizes[0] <= sizes[1] else 1
         sizes[dealt[source]] += sum(c.source == source for c in clips)
-    return [c for c in clips if dealt[c.source] == which and c.path.stem not in NOT_ONE_SHOT]
+    return [c for c in clips if dealt[c.source] == which and c.path.stem not in FAULTS]
 
 
 def as_8bit(frames: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def resize(frames: Tensor, height: int, width: int) -> Tensor:
 
 def to_and_fro(shot: Tensor, length: int) -> Tensor:
     """The shot forwards, backwards, forwards: as long as wanted, without a jump."""
-    return torch.cat([shot, shot.flip(0)[1:-1]])[torch.arange(length) % (2 * len(shot) - 2)]
+    return shot[pool.to_and_fro(torch.arange(length), len(shot))[0]]
 
 
 # What must not count as a cut: each turns a shot, float (n, 3, h, w), into a sequence without one.

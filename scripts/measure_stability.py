@@ -14,23 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import vapoursynth as vs
-from measure_recurrence import NEVER, bicubic, curve, read_truth, shrink
+from measure_recurrence import NEVER, curve, read_truth, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
+from vs_rafrvsr.metrics.evaluation import BICUBIC, upscaler
+from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.training.pool import to_and_fro
 
-core = vs.core
 STRETCH = 20
 """Frames of a mean."""
-
-
-def upscaled(clip: vs.VideoNode, model: str, device: str) -> vs.VideoNode:
-    """By a model, or `bicubic`."""
-    if model == "bicubic":
-        return bicubic(clip)
-    chosen = {"weights": model} if Path(model).exists() else {"model": model}
-    return core.rafrvsr.Upscale(clip, chunk=NEVER, device=device, scenecut="off", **chosen)
 
 
 def main() -> None:
@@ -43,16 +35,16 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
-    for folder in sorted(path for path in options.truth.iterdir() if path.is_dir()):
-        frames = read_truth(folder)
+    for clip_name, frames in read_truth(options.truth).items():
         truth = frames[to_and_fro(torch.arange(options.frames), len(frames))[0].numpy()]
         clip = to_clip(shrink(truth))
-        for model in ("bicubic", *options.models):
+        for model in (BICUBIC, *options.models):
             name = Path(model).stem
-            found = curve(truth, play(upscaled(clip, model, options.device), f"{folder.name} {name}"))
+            upscale = upscaler(model, PROTOCOLS["bi"], options.device, chunk=NEVER, scenecut="off")
+            found = curve(truth, play(upscale(clip), f"{clip_name} {name}"))
             means = [float(np.mean(found[at : at + STRETCH])) for at in range(0, len(found), STRETCH)]
-            known.setdefault(name, {})[folder.name] = means
-            print(f"{folder.name} {name}:", *(f"{value:.2f}" for value in means), flush=True)
+            known.setdefault(name, {})[clip_name] = means
+            print(f"{clip_name} {name}:", *(f"{value:.2f}" for value in means), flush=True)
             options.json.write_text(json.dumps(known, indent=1) + "\n")
 
 

@@ -88,8 +88,8 @@ def phase_of(model: str) -> float:
     return float(weights.read_header(weights_of(model)).config.get("offset", CENTRED))
 
 
-def upscaler(model: str, protocol: Protocol, device: str, leadin: int | None = None) -> Upscaler:
-    """What turns the LR clip into RGB24 of four times its size.
+def upscaler(model: str, protocol: Protocol, device: str, **options: str | int) -> Upscaler:
+    """What turns the LR clip into RGB24 of four times its size; `options` are Upscale's.
 
     Raises:
         EvaluationError: a model whose pixels lie elsewhere than the protocol's.
@@ -104,10 +104,8 @@ def upscaler(model: str, protocol: Protocol, device: str, leadin: int | None = N
             f"{model} was trained for samples at phase {own}, protocol {protocol.name} has {phase}: it would lie "
             f"{abs(own - phase)} pixels off; choose a protocol of its own degradation"
         )
-    given: dict[str, str | int] = {"model" if model in MODELS else "weights": model}
-    if leadin is not None:
-        given["leadin"] = leadin
-    return lambda clip: core.rafrvsr.Upscale(clip, device=device, **given)
+    chosen = {"model" if model in MODELS else "weights": model}
+    return lambda clip: core.rafrvsr.Upscale(clip, device=device, **chosen, **options)
 
 
 def bicubic(clip: vs.VideoNode, shift: float) -> vs.VideoNode:
