@@ -15,7 +15,7 @@ A row is a filter, an input size and a format. Every figure of it comes from a p
 
 Rivals that are not installed are named; they run with random weights, for only speed is compared. FILE is added to,
 row by row, so that runs can be cut short and done in pieces; figures of another machine, software or clip are refused.
-`first_frame_s` is mostly imports; without the compiled bytecode that pip leaves they take three times as long.
+`first_frame_s` is mostly imports, which take far longer without the compiled bytecode that pip leaves.
 """
 
 from __future__ import annotations
@@ -58,12 +58,11 @@ class Results:
 
     def take(self, job: Job, figures: Iterator[Figures], *, anew: bool) -> None:
         """Add a row, or replace it, figure by figure: all of it `anew`, or what is found."""
-        row: Figures = {name: getattr(job, name) for name in KEY}
-        for old in [old for old in self.rows if all(old[name] == row[name] for name in KEY)]:
-            self.rows.remove(old)
-            if not anew:
-                row |= {name: value for name, value in old.items() if name != "error"}
-        self.rows.append(row)
+        key: Figures = {name: getattr(job, name) for name in KEY}
+        old = next((old for old in self.rows if key.items() <= old.items()), key)
+        row = dict(key if anew else old)
+        row.pop("error", None)
+        self.rows = [other for other in self.rows if other is not old] + [row]
         try:
             for found in figures:
                 row |= {name: _short(value) for name, value in found.items()}

@@ -86,10 +86,8 @@ def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: 
 
 def test_weights_that_have_nothing_for_the_network_are_refused(tmp_path: Path) -> None:
     save_file({"foreign.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
-    for key in ("start", "flow"):
-        given = {
-            key: str(tmp_path / "w.safetensors") if key == "start" else {"weights": str(tmp_path / "w.safetensors")}
-        }
+    file = str(tmp_path / "w.safetensors")
+    for given in ({"start": file}, {"flow": {"weights": file}}):
         with pytest.raises(RecipeError, match="none of its 1 tensors fits"):
             make_net(tiny(**given), CPU)
 

@@ -8,17 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.options import FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import VIDEO_FILTERS, Job, Progress, check_files, partial, quiet_ffmpeg, render, without
+from vs_rafrvsr.encode.render import Job, Progress, check_files, partial, quiet_ffmpeg, render
 from vs_rafrvsr.encode.source import source_options, video_delay
 from vs_rafrvsr.encode.timing import aspect_options, is_constant, retime, starts
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "encode"]
-
-
-DONE = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0", "-map")
-"""The user's ffmpeg options that have no place when a finished file gets other timestamps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def _retime(path: Path, times: Sequence[Fraction], rate: Fraction, ffmpeg_option
         retime([path], video, times, rate)
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
         everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *aspect_options(path)]
-        options = [*without(ffmpeg_options, DONE), "-c", "copy"]
+        options = [*without(ffmpeg_options, (*FILTERS, "-map")), "-c", "copy"]
         run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)])
         whole.replace(path)
     finally:

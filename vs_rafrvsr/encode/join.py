@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from vs_rafrvsr.encode.options import VIDEO_FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import VIDEO_FILTERS, quiet_ffmpeg, without
+from vs_rafrvsr.encode.render import quiet_ffmpeg
 from vs_rafrvsr.encode.source import source_options
 from vs_rafrvsr.encode.timing import aspect_options, retime
 

@@ -1,9 +1,9 @@
-"""A clip's frame properties as ffmpeg options: all that the pipe cannot carry."""
+"""A clip's frame properties as ffmpeg options, all that the pipe cannot carry, beside the user's own."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,9 @@ from vs_rafrvsr.encode.clip import Clip
 
 DEFAULT_ENCODER = ("-c:v", "libx265", "-crf", "18")  # 8 to 12 bits, grey to 4:4:4, and it writes HDR10's metadata
 UNSPECIFIED = 2
+VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0")
+FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0")
+"""What ffmpeg refuses for a stream that it copies; options that are meant for an encoder it ignores there."""
 
 type Pair = tuple[float, float]
 
@@ -147,3 +150,13 @@ def _merged(options: list[str], flags: tuple[str, ...], value: str, separator: s
         if option in flags:
             return [*options[: index + 1], value + separator + options[index + 1], *options[index + 2 :]]
     return [flags[0], value, *options]
+
+
+def without(options: Sequence[str], names: Collection[str]) -> Iterator[str]:
+    """ffmpeg's options but for some, each of which has a value."""
+    words = iter(options)
+    for word in words:
+        if word in names:
+            next(words, None)
+        else:
+            yield word

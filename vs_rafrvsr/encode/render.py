@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -97,10 +97,6 @@ def render(
     return Rendered(clip, durations, seconds)
 
 
-VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0")
-"""Options that ffmpeg refuses for a stream that it copies; what is meant for an encoder it ignores there."""
-
-
 @contextmanager
 def partial(out: Path) -> Iterator[Path]:
     """A name beside out that becomes out when the block succeeds, and disappears when it does not."""
@@ -136,16 +132,6 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
 def quiet_ffmpeg() -> list[str]:
     """The start of every ffmpeg command."""
     return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-progress", "pipe:1", "-y"]
-
-
-def without(options: Sequence[str], names: Collection[str]) -> Iterator[str]:
-    """ffmpeg's options but for some, each of which has a value."""
-    words = iter(options)
-    for word in words:
-        if word in names:
-            next(words, None)
-        else:
-            yield word
 
 
 def _vspipe_command(job: Job, frames: range | None, durations: Path) -> list[str]:

@@ -130,7 +130,7 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
             f"{' and '.join(map(repr, ARCHITECTURES))}; use a newer version, or weights of these"
         )
     module, cls = ARCHITECTURES[header.architecture]
-    if flow_updates is not None and header.architecture != "rafrvsr":
+    if flow_updates is not None and "flow_updates" not in header.config:
         raise OptionError(f"flow_updates={flow_updates} is for RAFT, which the model of {path} has not; leave it out")
     config = header.config if flow_updates is None else header.config | {"flow_updates": flow_updates}
     build = partial(getattr(import_module(module), cls), **config)

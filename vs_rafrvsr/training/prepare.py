@@ -87,14 +87,14 @@ def prepare(
     whole = [replace(s, hr=_cut(s.hr, shape.area), lr=_cut(s.lr, shape.area, SCALE)) for s in material.clips]
 
     def held(group: str) -> bool:
-        return data.is_validation(group, recipe.data.validation_every)
+        return _is_held(group, recipe)
 
     whole += fast_clips([s for s in whole if not held(s.group)], recipe)
     whole += camera_clips(material.stills, recipe, device, shape)
 
     def made(wanted: tuple[data.Source, int]) -> PoolClip:
         source, variant = wanted
-        return _bare(source, variant, 0 if held(source.group) else recipe.seed, recipe, device)
+        return _bare(source, variant, _seed(source.group, recipe), recipe, device)
 
     wanted = [(s, v) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
     # Encoders run beside one another; what runs on the device alone gains nothing from threads.
@@ -127,6 +127,15 @@ def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.devic
     return clips if recipe.flow.joint else [replace(c, flow=clip_flow(flow_net, c.lr)) for c in clips]
 
 
+def _is_held(group: str, recipe: Recipe) -> bool:
+    return data.is_validation(group, recipe.data.validation_every)
+
+
+def _seed(group: str, recipe: Recipe) -> int:
+    """The recipe's; always the same for what is held for validation, so that runs of all seeds are judged alike."""
+    return 0 if _is_held(group, recipe) else recipe.seed
+
+
 def fast_clips(clips: Sequence[data.Source], recipe: Recipe) -> list[data.Source]:
     """The clips at double speed, where that leaves enough frames."""
     if not recipe.data.fast_weight:
@@ -153,8 +162,8 @@ def camera_clips(
     made = []
     for index in range(recipe.data.stills_clips if stills else 0):
         still = stills[index % len(stills)]
-        seed = 0 if data.is_validation(still.group, recipe.data.validation_every) else recipe.seed
-        maps = motion.path(_generator(f"{seed}:{index}:{still.name}"), CAMERA_FRAMES, camera)
+        chance = _generator(f"{_seed(still.group, recipe)}:{index}:{still.name}")
+        maps = motion.path(chance, CAMERA_FRAMES, camera)
         hr = motion.render(torch.from_numpy(still.hr[0]).to(device), maps, size)
         flow = motion.exact_flow(maps, size, device).half()
         name = f"{CAMERA}{index}/{still.name}"

@@ -27,8 +27,8 @@ class Data:
     validation_every: int = VALIDATION_EVERY
     """One source in so many is kept for validation."""
     fast_weight: float = 0.5
-    """How often a clip is drawn at double speed, every other frame left out, against as it is; 0 for never. Frames of
-    the packs hardly move: 0.16 LR pixels in the median clip."""
+    """How often a clip is drawn at double speed, every other frame left out, against as it is; 0 for never. The
+    packs' clips hardly move."""
     stills_weight: float = 0.5
     """How often a camera clip made from a still is drawn, against a real clip of the same detail."""
     stills_step: tuple[float, float] = (1.0, 1.25)
