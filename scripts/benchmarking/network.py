@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vs_rafrvsr.engine.cuda.fast import prepare
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
-from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep, obstacle
+from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep
 from vs_rafrvsr.models import raft, registry
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import warp
@@ -139,7 +140,7 @@ def flow_inputs(features: raft.Features) -> tuple[Tensor, Tensor, Tensor]:
 
 def per_frame(s: Subject, device: torch.device) -> dict[str, float]:
     """Milliseconds of the recurrent step, of encoding and of matching, on the kernels that the filter would choose."""
-    fast = obstacle(s.half, device, torch.float16) is None
+    fast = prepare(s.half, s.size, device, torch.float16) is not None
     runs = _own(s) if fast else _plain(s, s.half if device.type == "cuda" else s.plain)
     return {piece: milliseconds(device, run) / frames for piece, (run, frames) in runs.items()}
 
