@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,9 @@ def test_workers_killed_at_random_change_nothing(running: str, tmp_path: Path) -
     assert pixels(out) == expected(path)
 
 
-def test_a_piece_that_fails_three_times_stops_the_run(running: str, tmp_path: Path) -> None:
+def test_a_piece_that_fails_three_times_stops_the_run(
+    running: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     counted = CLIP + "with open('tries', 'a') as tries:\n    tries.write('x')\n"
     path, out = script(tmp_path, counted + FAILS), tmp_path / "out.mkv"
     with pytest.raises(
@@ -115,6 +118,8 @@ def test_a_piece_that_fails_three_times_stops_the_run(running: str, tmp_path: Pa
     assert len(list((tmp_path / "out.mkv.pieces").glob("0*.mkv"))) == 1
     assert (tmp_path / "tries").read_text().count("x") == 1 + 1 + 3  # reading, one piece, the other three times
     assert not out.exists()
+    for attempt in (2, 3):
+        assert re.search(rf"(?s)frames 20 to 39 are made again .* {attempt} of 3: .*frame 33 is bad", caplog.text)
 
 
 def test_what_cannot_be_split(running: str, tmp_path: Path) -> None:

@@ -37,7 +37,11 @@ def two_nodes() -> Iterator[Any]:
     nodes.shutdown()
 
 
-def test_a_node_that_is_lost_is_made_good(two_nodes: Any, tmp_path: Path) -> None:  # noqa: ANN401  (Ray's)
+def test_a_node_that_is_lost_is_made_good(
+    two_nodes: Any,  # noqa: ANN401  (Ray's)
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     path, out = script(tmp_path, SLOW.replace("length=40", "length=80")), tmp_path / "out.mkv"
     both = threading.Event()
 
@@ -50,6 +54,7 @@ def test_a_node_that_is_lost_is_made_good(two_nodes: Any, tmp_path: Path) -> Non
 
     encode_split(path, out, workers=2, ffmpeg_options=FFV1, address=two_nodes.address, progress=lose_one)
     assert both.is_set()
+    assert "attempt 2 of 3: the worker was lost" in caplog.text
     assert pixels(out) == expected(path)
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +16,8 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.pieces import WorkFolder
 from vs_rafrvsr.encode.render import Job, Progress, read_clip
 from vs_rafrvsr.errors import EncodeError
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 OBJECT_STORE = 100 << 20  # bytes; frames go through files, and Ray would take a third of the memory
@@ -116,7 +118,10 @@ class Cluster:
             while waiting and len(running) < self.workers:
                 frames = waiting.popleft()
                 running[task.remote(folder, frames, board)] = frames
-            for ref in self.ray.wait(list(running), timeout=0.5)[0]:
+            made = self.ray.wait(list(running), timeout=0.5)[0]
+            for warning in self.ray.get(board.take_warnings.remote()):
+                log.warning(warning)
+            for ref in made:
                 frames = running.pop(ref)
                 self._result(ref, f"frames {frames.start} to {frames.stop - 1}")
                 board.forget.remote(frames)
@@ -147,18 +152,37 @@ class Cluster:
 
 @dataclass(slots=True)
 class _Board:
-    """An actor to which workers say how far they are."""
+    """An actor to which workers say how far they are, and what went wrong."""
 
     reports: dict[range, tuple[str, Progress]] = field(default_factory=dict)
+    attempts: Counter[range] = field(default_factory=Counter)
+    failures: dict[range, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def begin(self, frames: range, worker: str) -> None:
+        self.attempts[frames] += 1
+        if self.attempts[frames] > 1:
+            again = f"on {worker}, attempt {self.attempts[frames]} of {ATTEMPTS}"
+            reason = self.failures.pop(frames, "the worker was lost")
+            self.warnings.append(f"frames {frames.start} to {frames.stop - 1} are made again {again}: {reason}")
+
+    def fail(self, frames: range, reason: str) -> None:
+        self.failures[frames] = reason
 
     def tell(self, frames: range, worker: str, progress: Progress) -> None:
-        self.reports[frames] = (worker, progress)
+        if frames in self.attempts:  # what a worker says last may come after `forget`
+            self.reports[frames] = (worker, progress)
 
     def forget(self, frames: range) -> None:
+        self.attempts.pop(frames, None)
         self.reports.pop(frames, None)
 
     def read(self) -> Reports:
         return {f"{worker} {f.start}:{f.stop}": progress for f, (worker, progress) in self.reports.items()}
+
+    def take_warnings(self) -> list[str]:
+        taken, self.warnings = self.warnings, []
+        return taken
 
 
 def _read_clip(job: Job) -> Clip:
@@ -168,8 +192,13 @@ def _read_clip(job: Job) -> Clip:
 
 def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # vspipe inherits it: workers must not spin on others' cores
-    with _naming_the_node():
-        folder.make(frames, lambda progress: board.tell.remote(frames, platform.node(), progress))
+    board.begin.remote(frames, platform.node())
+    try:
+        with _naming_the_node():
+            folder.make(frames, lambda progress: board.tell.remote(frames, platform.node(), progress))
+    except EncodeError as error:
+        board.fail.remote(frames, str(error))
+        raise
 
 
 @contextmanager
