@@ -48,7 +48,7 @@ MODELS = {
         ModelRow(
             name="rafrvsr",
             file="rafrvsr.safetensors",
-            summary="clean sources (bicubic): sharpens noise and compression artefacts as if they were detail",
+            summary="video as it is found: compressed, noisy, soft, or clean",
         ),
         ModelRow(
             name="rafrvsr-bi",
