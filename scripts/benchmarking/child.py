@@ -95,7 +95,7 @@ def network(job: Job) -> dict[str, object]:
     variant()
     runtime = Runtime.choose(Options(device=job.device))
     with runtime.entered():
-        ms = per_frame(subject(job.input, runtime.device), runtime.device)
+        ms = per_frame(subject(job.input, runtime.device), runtime)
     return {"network_fps": 1e3 / sum(ms.values()), "network_ms": ms}
 
 

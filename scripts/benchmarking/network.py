@@ -17,6 +17,7 @@ from torch import Tensor
 from vs_rafrvsr.engine.cuda.fast import prepare
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep
+from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.models import raft, registry
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import warp
@@ -138,11 +139,14 @@ def flow_inputs(features: raft.Features) -> tuple[Tensor, Tensor, Tensor]:
     return current.context.contiguous(), current.matching.contiguous(), previous.matching.contiguous()
 
 
-def per_frame(s: Subject, device: torch.device) -> dict[str, float]:
+def per_frame(s: Subject, runtime: Runtime) -> dict[str, float]:
     """Milliseconds of the recurrent step, of encoding and of matching, on the kernels that the filter would choose."""
-    fast = prepare(s.half, s.size, device, torch.float16) is not None
-    runs = _own(s) if fast else _plain(s, s.half if device.type == "cuda" else s.plain)
-    return {piece: milliseconds(device, run) / frames for piece, (run, frames) in runs.items()}
+    device = runtime.device
+    if prepare(s.half, s.size, device, runtime.dtype) is not None:
+        return {piece: milliseconds(device, run) / frames for piece, (run, frames) in _own(s).items()}
+    with runtime.half_flow():
+        runs = _plain(s, s.half if runtime.dtype == torch.float16 else s.plain)
+        return {piece: milliseconds(device, run) / frames for piece, (run, frames) in runs.items()}
 
 
 def _own(s: Subject) -> dict[str, tuple[Run, float]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torchvision.models.optical_flow import raft_small
 
-from vs_rafrvsr.models import raft
+from vs_rafrvsr.models import raft, registry
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
 
 
@@ -54,3 +57,26 @@ def test_a_pairs_flow_does_not_depend_on_how_many_are_matched_at_once(monkeypatc
         monkeypatch.setattr(raft, "MAX_VOLUME", 1)
         single = raft.flow(net, features, features, (40, 48), 1.0, 2)
     torch.testing.assert_close(every, single, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "most"),
+    [("cpu", torch.bfloat16, 0.03), pytest.param("cuda", torch.float16, 0.01, marks=pytest.mark.cuda)],
+)
+def test_half_precision_finds_the_same_motion_on_a_wide_frame(device: str, precision: torch.dtype, most: float) -> None:
+    model = cast(RAFRVSR, registry.load("rafrvsr", None, None)).to(device)
+    coarse = torch.rand(1, 3, 20, 270, generator=torch.Generator().manual_seed(0))
+    picture = F.interpolate(coarse, scale_factor=4, mode="bicubic").clamp(0, 1).to(device)
+    frames = torch.cat([picture[..., 8:-8, 28:1052], picture[..., 7:-9, 25:1049]])  # the second moved by (3, 1)
+
+    def motion() -> torch.Tensor:
+        first, second = (model.encode(frame[None]) for frame in frames)
+        return model.flow(second, first, (64, 1024))
+
+    with torch.inference_mode():
+        wanted = motion()
+        with torch.autocast(device, precision):
+            found = motion()
+    assert (wanted[..., 8:-8, 8:-8].mean((0, 2, 3)).cpu() - torch.tensor([-3.0, -1.0])).abs().max() < 0.1
+    assert found.dtype == torch.float32
+    assert (found - wanted).abs().mean() < most

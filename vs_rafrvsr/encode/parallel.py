@@ -57,7 +57,7 @@ def encode_split(
         folder = WorkFolder.open(out, job, connection.read_clip(job), workers)
         begin = time.monotonic()
         made = _make_missing(folder, connection, progress)
-    seconds = time.monotonic() - begin
+        seconds = time.monotonic() - begin
     pieces = _all_finished(folder)
     _warn_of_unlike_devices(pieces)
     rate = folder.clip.rate

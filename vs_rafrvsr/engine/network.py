@@ -57,11 +57,17 @@ class Network:
 
     def encode(self, frames: Tensor) -> Features:
         """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""
-        return (self.fast or self.model).encode(frames)
+        if self.fast is not None:
+            return self.fast.encode(frames)
+        with self.runtime.half_flow():
+            return self.model.encode(frames)
 
     def flow(self, current: Features, previous: Features) -> Tensor:
         """Flow (B, 2, h, w) from each current frame to its previous one, in LR pixels."""
-        return (self.fast or self.model).flow(current, previous, self.size)
+        if self.fast is not None:
+            return self.fast.flow(current, previous, self.size)
+        with self.runtime.half_flow():
+            return self.model.flow(current, previous, self.size)
 
     def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
         """The state after `state`, which is used up unless it is a copy; None stands for the empty one."""

@@ -83,16 +83,19 @@ def flow(net: RAFT, current: Features, previous: Features, size: tuple[int, int]
 
 
 def _match(net: RAFT, current: Features, previous: Tensor, updates: int) -> Tensor:
-    """The iterative updates (RAFT, section 3.3): flow (B, 2, H/8, W/8) in pixels of the matching grid."""
+    """The iterative updates (RAFT, section 3.3): flow (B, 2, H/8, W/8) fp32 in pixels of the matching grid.
+
+    Coordinates and what is sampled at them are fp32 under autocast too.
+    """
     pyramid = _correlation_pyramid(current.matching, previous, net.corr_block.num_levels)
     hidden_size = net.update_block.hidden_state_size
     hidden = torch.tanh(current.context[:, :hidden_size])
     context = F.relu(current.context[:, hidden_size:])
     batch, _, rows, columns = hidden.shape
-    ys = torch.arange(rows, device=hidden.device, dtype=hidden.dtype)[:, None].expand(rows, columns)
-    xs = torch.arange(columns, device=hidden.device, dtype=hidden.dtype).expand(rows, columns)
+    ys = torch.arange(rows, device=hidden.device, dtype=torch.float32)[:, None].expand(rows, columns)
+    xs = torch.arange(columns, device=hidden.device, dtype=torch.float32).expand(rows, columns)
     origin = torch.stack([xs, ys])
-    estimate = torch.zeros(batch, 2, rows, columns, device=hidden.device, dtype=hidden.dtype)
+    estimate = torch.zeros(batch, 2, rows, columns, device=hidden.device, dtype=torch.float32)
     for _ in range(updates):
         samples = _look_up(pyramid, origin + estimate, net.corr_block.radius)
         hidden, delta = net.update_block(hidden, context, samples, estimate)
@@ -107,8 +110,8 @@ def _correlation_pyramid(current: Tensor, previous: Tensor, levels: int) -> list
     which is what lets small frames through.
     """
     batch, channels, rows, columns = current.shape
-    volume = current.flatten(2).transpose(1, 2) @ previous.flatten(2) / math.sqrt(channels)
-    pyramid = [volume.reshape(batch * rows * columns, 1, rows, columns)]
+    volume = (current / math.sqrt(channels)).flatten(2).transpose(1, 2) @ previous.flatten(2)
+    pyramid = [volume.float().reshape(batch * rows * columns, 1, rows, columns)]
     for _ in range(levels - 1):
         kernel = [min(2, side) for side in pyramid[-1].shape[-2:]]
         pyramid.append(F.avg_pool2d(pyramid[-1], kernel, kernel))
