@@ -74,22 +74,26 @@ def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Frames per second, Ray's start not counted, of one encode and of several workers; are the frames the same?"""
-    rates: dict[str, float] = {}
+    """One encode and several workers: frames per second of the work, seconds in all, and are the frames the same?"""
+    rates, whole = dict[str, float](), dict[str, float]()
     with tempfile.TemporaryDirectory() as name:
         given = job(Path(name), arguments)
         device = read_clip(given).props.get(DEVICE)
         common: dict[str, Any] = {"script": given.script, "ffmpeg_options": given.ffmpeg_options}
         one = Path(name) / "one.mkv"
+        begin = time.monotonic()
         rates["one encode"] = encode(out=one, **common).fps
+        whole["one encode"] = time.monotonic() - begin
         wanted, identical = frames_hash(one), True
         for workers in numbers(arguments.workers):
             share = None if str(device).startswith("CPU") else min(1, arguments.gpus / workers)
             out = Path(name) / f"{workers}.mkv"
+            begin = time.monotonic()
             rates[str(workers)] = encode_split(out=out, workers=workers, gpus_per_worker=share, **common).fps
+            whole[str(workers)] = time.monotonic() - begin
             identical &= frames_hash(out) == wanted
     facts = {"device": device, "gpus": arguments.gpus, "size": arguments.size, "frames": arguments.frames}
-    return facts | {"fps": rates, "identical": identical}
+    return facts | {"fps": rates, "seconds": whole, "identical": identical}
 
 
 def frames_hash(video: Path) -> str:
