@@ -17,11 +17,11 @@ import math
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vs_rafrvsr.encode import encode
+from vs_rafrvsr.encode import Encoded, encode
 from vs_rafrvsr.encode.parallel import encode_split
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.encode.render import Job, read_clip, render
@@ -79,21 +79,19 @@ def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         given = job(Path(name), arguments)
         device = read_clip(given).props.get(DEVICE)
-        common: dict[str, Any] = {"script": given.script, "ffmpeg_options": given.ffmpeg_options}
-        one = Path(name) / "one.mkv"
-        begin = time.monotonic()
-        rates["one encode"] = encode(out=one, **common).fps
-        whole["one encode"] = time.monotonic() - begin
-        wanted, identical = frames_hash(one), True
+
+        def measure(what: str, run: Callable[..., Encoded], **options: object) -> str:
+            out, begin = Path(name) / f"{what}.mkv", time.monotonic()
+            rates[what] = run(given.script, out, ffmpeg_options=given.ffmpeg_options, **options).fps
+            whole[what] = time.monotonic() - begin
+            return frames_hash(out)
+
+        hashes = {measure("one encode", encode)}
         for workers in numbers(arguments.workers):
             share = None if str(device).startswith("CPU") else min(1, arguments.gpus / workers)
-            out = Path(name) / f"{workers}.mkv"
-            begin = time.monotonic()
-            rates[str(workers)] = encode_split(out=out, workers=workers, gpus_per_worker=share, **common).fps
-            whole[str(workers)] = time.monotonic() - begin
-            identical &= frames_hash(out) == wanted
+            hashes.add(measure(str(workers), encode_split, workers=workers, gpus_per_worker=share))
     facts = {"device": device, "gpus": arguments.gpus, "size": arguments.size, "frames": arguments.frames}
-    return facts | {"fps": rates, "seconds": whole, "identical": identical}
+    return facts | {"fps": rates, "seconds": whole, "identical": len(hashes) == 1}
 
 
 def frames_hash(video: Path) -> str:

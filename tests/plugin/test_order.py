@@ -19,19 +19,24 @@ from vs_rafrvsr.engine.network import Network
 FRAMES, CHUNK, WARMUP = 30, 12, 3
 
 
-def upscaled(device: str, leadin: int = 4) -> vs.VideoNode:
-    clip = rgb_clip(np.concatenate([moving(17, 24, 32), moving(13, 24, 32, seed=1)]))
-    return core.rafrvsr.Upscale(clip, chunk=CHUNK, warmup=WARMUP, leadin=leadin, device=device, tile=[0, 0])
+WHOLE, TILES = (0, 0), (32, 32)
+"""On a GPU, whole frames run on our kernels and in CUDA graphs, tiles on PyTorch's."""
+
+
+def upscaled(device: str, tile: tuple[int, int] = WHOLE) -> vs.VideoNode:
+    clip = rgb_clip(np.concatenate([moving(17, 24, 40), moving(13, 24, 40, seed=1)]))
+    return core.rafrvsr.Upscale(clip, chunk=CHUNK, warmup=WARMUP, leadin=4, device=device, tile=tile)
 
 
 @cache
-def linear(device: str) -> list[vs.VideoFrame]:
-    return [f.copy() for f in upscaled(device).frames(prefetch=1)]
+def linear(device: str, tile: tuple[int, int] = WHOLE) -> list[vs.VideoFrame]:
+    return [f.copy() for f in upscaled(device, tile).frames(prefetch=1)]
 
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
+@pytest.mark.parametrize("tile", [WHOLE, TILES])
 @pytest.mark.parametrize("device", DEVICES)
 @given(
     orders=st.lists(st.lists(st.integers(0, FRAMES - 1), min_size=1, max_size=12), min_size=1, max_size=3),
@@ -40,15 +45,15 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 )
 @settings(max_examples=8, deadline=None)
 def test_any_requests_by_several_readers_equal_linear_play(
-    device: str, orders: list[list[int]], threads: int, cache_mb: int
+    device: str, tile: tuple[int, int], orders: list[list[int]], threads: int, cache_mb: int
 ) -> None:
     before = core.num_threads, core.max_cache_size
     core.num_threads, core.max_cache_size = threads, cache_mb
     try:
-        clip = upscaled(device)
+        clip = upscaled(device, tile)
         pending = [(n, clip.get_frame_async(n)) for order in orders for n in order]
         for n, future in pending:
-            assert same(future.result(timeout=120), linear(device)[n]), f"frame {n} differs"
+            assert same(future.result(timeout=120), linear(device, tile)[n]), f"frame {n} differs"
     finally:
         core.num_threads, core.max_cache_size = before
 
