@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -84,6 +85,7 @@ def measure_workers(arguments: argparse.Namespace) -> dict[str, Any]:
             out, begin = Path(name) / f"{what}.mkv", time.monotonic()
             rates[what] = run(given.script, out, ffmpeg_options=given.ffmpeg_options, **options).fps
             whole[what] = time.monotonic() - begin
+            print(f"{what}: {rates[what]:.1f} fps, {whole[what]:.1f} s in all", file=sys.stderr, flush=True)
             return frames_hash(out)
 
         hashes = {measure("one encode", encode)}
