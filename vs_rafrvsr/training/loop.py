@@ -270,7 +270,7 @@ class Trainer:
 
     def _judges(self) -> dict[str, list[PoolClip]]:
         """Validation clips by the name of their columns."""
-        kinds = {"real": self.prepared.real, "camera": self.prepared.camera, "shown": self.prepared.shown}
+        kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "camera", "layered", "shown")}
         return {kind: clips for kind, clips in kinds.items() if clips}
 
     @torch.no_grad()
@@ -286,10 +286,11 @@ class Trainer:
     def describe(self) -> str:
         """What is trained on what, for a log."""
         left_out = self.pool.left_out
+        held = " + ".join(f"{len(clips)} {kind}" for kind, clips in self._judges().items())
         return (
             f"{self.optimiser.weights.numel():,} parameters, {len(self.pool.lengths)} clips"
             + (f" ({len(left_out)} too short or small, first {left_out[0]})" if left_out else "")
-            + f", {len(self.prepared.real)} + {len(self.prepared.camera)} for validation, step {self.step}"
+            + f", {held} for validation, step {self.step}"
         )
 
     def save(self) -> None:

@@ -39,7 +39,7 @@ class PoolClip:
     weight: float
     """How often it is drawn, relative to the others."""
     camera: bool
-    """Made from a still by camera motion."""
+    """Made from stills by camera motion."""
 
 
 class Batch(NamedTuple):

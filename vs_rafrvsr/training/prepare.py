@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
-from vs_rafrvsr.training import data, motion, real
+from vs_rafrvsr.training import data, layers, motion, real
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import FLOW_PARTS, Net
 
-CAMERA = "camera/"
-"""Names of clips made from stills begin so."""
+CAMERA, LAYERED = "camera/", "layered/"
+"""Names of clips made from stills begin so: one in motion, or something in motion before it."""
 CAMERA_SIZE = (288, 384)
 CAMERA_FRAMES = 16
 VALIDATION_PER_SOURCE = 4
@@ -40,6 +40,8 @@ class Prepared:
     """Validation clips of real video."""
     camera: list[PoolClip]
     """Validation clips of camera motion over stills: sharp and free of compression, so that time has more to give."""
+    layered: list[PoolClip] = field(default_factory=list)
+    """Validation clips of something that moves over a still (`layers`): where the flow is wrong."""
     shown: list[PoolClip] = field(default_factory=list)
     """Clips of the user's, such as Vid4: scored and pictured as the run goes, and nothing is chosen by them."""
 
@@ -83,7 +85,7 @@ class Material:
 def prepare(
     material: Material, recipe: Recipe, flow_net: Net, device: torch.device, cache: Path | None, shape: Shape
 ) -> Prepared:
-    """Make the camera clips, degrade, and compute the flow (from `cache` if it holds it)."""
+    """Make clips from the stills, degrade, and compute the flow (from `cache` if it holds it)."""
     whole = [replace(s, hr=_cut(s.hr, shape.area), lr=_cut(s.lr, shape.area, SCALE)) for s in material.clips]
 
     def held(group: str) -> bool:
@@ -91,6 +93,7 @@ def prepare(
 
     whole += fast_clips([s for s in whole if not held(s.group)], recipe)
     whole += camera_clips(material.stills, recipe, device, shape)
+    whole += layered_clips(material.stills, recipe, device, shape)
 
     def made(wanted: tuple[data.Source, int]) -> PoolClip:
         source, variant = wanted
@@ -103,19 +106,15 @@ def prepare(
     if not recipe.flow.joint:  # a joint step estimates its own
         flows = _flows(clips, flow_net, recipe, cache)
         clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
-    seen: Counter[tuple[str, bool]] = Counter()
-    kept = []
+    seen: Counter[tuple[str, str]] = Counter()
+    kept: dict[str, list[PoolClip]] = {"real": [], "camera": [], "layered": []}
     for clip in clips:
         if held(clip.source):
-            key = clip.source, clip.camera
-            seen[key] += 1
-            if seen[key] <= VALIDATION_PER_SOURCE:
-                kept.append(clip)
-    return Prepared(
-        [c for c in clips if not held(c.source)],
-        [c for c in kept if not c.camera],
-        [c for c in kept if c.camera],
-    )
+            kind = "real" if not clip.camera else "layered" if clip.name.startswith(LAYERED) else "camera"
+            seen[clip.source, kind] += 1
+            if seen[clip.source, kind] <= VALIDATION_PER_SOURCE:
+                kept[kind].append(clip)
+    return Prepared([c for c in clips if not held(c.source)], **kept)
 
 
 @torch.no_grad()
@@ -171,6 +170,25 @@ def camera_clips(
     return made
 
 
+def layered_clips(
+    stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
+) -> list[data.Source]:
+    """`data.layered_clips` clips of something that moves over a still; both of a held clip's stills are held."""
+    camera = motion.Camera(step=recipe.data.stills_step)
+    size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
+    made = []
+    for index in range(recipe.data.layered_clips if stills else 0):
+        still = stills[index % len(stills)]
+        chance = _generator(f"{_seed(still.group, recipe)}:{LAYERED}{index}:{still.name}")
+        others = [s for s in stills if _is_held(s.group, recipe) == _is_held(still.group, recipe)]
+        other = others[chance.integers(len(others))]
+        behind, before = (torch.from_numpy(s.hr[0]).to(device) for s in (still, other))
+        hr, flow = layers.layered(behind, before, chance, CAMERA_FRAMES, size, camera)
+        name = f"{LAYERED}{index}/{still.name}"
+        made.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.half().cpu().numpy()))
+    return made
+
+
 def clip_flow(net: Net, lr: Tensor) -> Tensor:
     """Flow of a clip (n, 3, h, w) uint8 to both neighbours: (n, 4, h, w) fp16, see `PoolClip.flow`."""
     size = (lr.shape[-2], lr.shape[-1])
@@ -221,7 +239,7 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     else:
         flow = torch.full((len(lr), 4, *lr.shape[-2:]), torch.nan, device=device, dtype=torch.float16)
     weight = source.weight * math.sqrt(detail(hr))
-    return PoolClip(name, source.group, hr, lr, flow, weight, source.name.startswith(CAMERA))
+    return PoolClip(name, source.group, hr, lr, flow, weight, source.name.startswith((CAMERA, LAYERED)))
 
 
 def _generator(name: str) -> np.random.Generator:
