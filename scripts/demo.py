@@ -34,8 +34,11 @@ def main(words: list[str]) -> int:
 
 
 def upscale_video(video: Path) -> int:
-    """Upscale a video to NAME_x4.mkv beside it."""
+    """Upscale a video to NAME_x4.mkv beside it; what is there already is left."""
     out = video.with_name(f"{video.stem}_x4.mkv")
+    if out.exists():
+        print(f"{out} is there already; delete or move it to have it made again")
+        return 0
     print(f"upscaling {video} to {out}")
     with displayed() as progress:
         script = SAMPLES / "upscale.vpy"

@@ -17,9 +17,10 @@ import torch
 from measure_recurrence import NEVER, curve, read_truth, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import BICUBIC, upscaler
+from vs_rafrvsr.metrics.evaluation import BICUBIC, upscaler, weights_of
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.training.pool import to_and_fro
+from vs_rafrvsr.weights import read_fingerprint
 
 STRETCH = 20
 """Frames of a mean."""
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
     known = json.loads(options.json.read_text()) if options.json.exists() else {}
+    known |= {Path(model).stem: {"weights": read_fingerprint(weights_of(model))} for model in options.models}
     for clip_name, frames in read_truth(options.truth).items():
         truth = frames[to_and_fro(torch.arange(options.frames), len(frames))[0].numpy()]
         clip = to_clip(shrink(truth))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""The README's table of models, from the headers of their weights files.
+"""The README's tables of models, from the headers of their weights files, and of noise, from samples/noise.json.
 
-    scripts/model_table.py                                      writes the table
+    scripts/model_table.py                                      writes the tables
     scripts/model_table.py --check                              exits with 1 where the README says otherwise
     scripts/model_table.py --scores JSON --on Vid4 FILE...      first writes scores into weights files
 
@@ -24,7 +24,8 @@ from vs_rafrvsr.models.registry import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 README, WEIGHTS = ROOT / "README.md", ROOT / "vs_rafrvsr" / "weights"
-BEGIN, END = "<!-- models: by scripts/model_table.py -->\n", "<!-- end of models -->\n"
+NOISE = ROOT / "samples" / "noise.json"
+BEGIN, END = "<!-- {}: by scripts/model_table.py -->\n", "<!-- end of {} -->\n"
 METRICS = {"PSNR-Y": "{:.2f}", "SSIM-Y": "{:.4f}", "LPIPS": "{:.3f}", "tOF": "{:.3f}"}
 CAUSAL = ", leadin=0"
 """Ends the names of figures of the strictly causal filter."""
@@ -43,11 +44,17 @@ def main() -> None:
     for file in args.files:
         write_scores(file, json.loads(args.scores.read_text()), args.on)
     old = README.read_text()
-    before, rest = old.split(BEGIN)
-    new = before + BEGIN + "\n".join(table()) + "\n" + END + rest.split(END)[1]
+    new = replaced(replaced(old, "models", table()), "noise", noise_table(json.loads(NOISE.read_text())))
     if args.check and new != old:
-        raise SystemExit("README.md: the table of models is not what the weights say; run scripts/model_table.py")
+        raise SystemExit("README.md: its tables are not what was measured; run scripts/model_table.py")
     README.write_text(new)
+
+
+def replaced(text: str, name: str, lines: Iterable[str]) -> str:
+    """The text with other lines between a table's marks."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, rest = text.split(begin)
+    return before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1]
 
 
 def write_scores(file: Path, result: dict[str, Any], on: str) -> None:
@@ -80,6 +87,22 @@ def table() -> Iterator[str]:
                 for metric, how, form in [*((m, "", f) for m, f in METRICS.items()), ("PSNR-Y", CAUSAL, "{:.2f}")]
             ]
             yield line([f"`{row.name}`", header.degradation, size, on or "-", *figures])
+
+
+def noise_table(result: dict[str, Any]) -> Iterator[str]:
+    """A row for every damage of centre-aligned input, figures of bicubic and of the shipped weights."""
+    for name, measured in result["weights"].items():
+        if name in MODELS and measured != weights.read_fingerprint(WEIGHTS / MODELS[name].file):
+            raise SystemExit(f"{NOISE.name} is of other weights of {name}; run scripts/noise.py again")
+    rows = result["tables"]["bi"]["rows"]
+    names = list(rows["clean"])
+    yield from (
+        line(["low-resolution clip", *(f"`{n}`" if n in MODELS else n for n in names)]),
+        line(["---"] * (1 + len(names))),
+    )
+    for label, scores in rows.items():
+        figures = (scores[name] for name in names)
+        yield line([label, *(f"{f['PSNR-Y']:.2f} / {f['LPIPS']:.3f} / {f['residual noise']:.2f}" for f in figures)])
 
 
 def measured_on(quality: dict[str, float]) -> list[str]:

@@ -25,6 +25,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from vs_rafrvsr import weights
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.evaluation import (
     ALIGNED,
@@ -43,6 +44,7 @@ from vs_rafrvsr.metrics.evaluation import (
     phase_of,
     small,
     upscaler,
+    weights_of,
 )
 from vs_rafrvsr.metrics.lpips import Lpips
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
@@ -78,6 +80,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": machine(args.device),
         "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
+        "weights": {Path(m).stem: weights.read_fingerprint(weights_of(m)) for m in args.models},
         "tables": {},
     }
     lpips = judge(args.features, args.device)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The script, the README and the weights in another place, so that they can be spoiled."""
-    for part in ("scripts/model_table.py", "README.md", "vs_rafrvsr/weights"):
+    for part in ("scripts/model_table.py", "README.md", "samples/noise.json", "vs_rafrvsr/weights"):
         to = tmp_path / part
         to.parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, to)

@@ -40,6 +40,9 @@ def upscale(clip: vapoursynth.VideoNode, **arguments: Unpack[Arguments]) -> vapo
     """
     import vapoursynth
 
-    Options(**arguments)
+    try:
+        Options(**arguments)
+    except OptionError as error:
+        raise OptionError(f"Upscale: {error}") from None
     given: dict[str, Any] = {key: value for key, value in arguments.items() if value is not None}
     return vapoursynth.core.rafrvsr.Upscale(clip, **given)

@@ -40,3 +40,7 @@ def test_demo_upscales_a_given_video_with_its_sound(tmp_path: Path) -> None:
     assert result["r_frame_rate"] == "30000/1001"
     assert len(times(out)) == len(times(video))
     assert len(streams(out, "audio")) == 1
+    made = out.stat().st_mtime_ns
+    again = subprocess.run([*DEMO, str(video)], check=True, capture_output=True, text=True)
+    assert "is there already" in again.stdout
+    assert out.stat().st_mtime_ns == made

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from tests.training.fabricated import clip
 from vs_rafrvsr import weights
@@ -55,6 +56,16 @@ def test_an_experiment_s_network_is_refused_by_the_plugin(tmp_path: Path) -> Non
     trained(change(RECIPE, {"model": {"previous_lr": True}}), tmp_path)
     with pytest.raises(WeightsError, match="'rafrvsr-variant', and this version knows"):
         registry.load("rafrvsr", str(tmp_path / "weights" / "tiny.safetensors"), None)
+
+
+def test_the_record_goes_back_to_the_first_weights(tmp_path: Path) -> None:
+    trained(RECIPE, tmp_path / "first")
+    first = tmp_path / "first" / "weights" / "tiny.safetensors"
+    trained(change(RECIPE, {"start": str(first), "steps": 3}), tmp_path)
+    record = weights.read_header(tmp_path / "weights" / "tiny.safetensors").training
+    assert (record["steps"], record["before"]["steps"], record["before"]["before"]) == (3, 2, {})
+    save_file({"sr.head.weight": torch.zeros(4, 55, 3, 3)}, tmp_path / "foreign.safetensors")
+    assert export.before(str(tmp_path / "foreign.safetensors")) == {}
 
 
 def test_the_record_names_no_folder() -> None:

@@ -13,7 +13,7 @@ from vs_rafrvsr.models.registry import MODELS
 
 
 def table() -> Table:
-    """One row a model.
+    """One row a model; of its figures those with the default arguments.
 
     Raises:
         WeightsError: a shipped weights file cannot be read.
@@ -21,8 +21,10 @@ def table() -> Table:
     listing = Table("model", "made for", "trained on", "parameters", "measured quality")
     for row in MODELS.values():
         header = weights.read_header(row.path)
-        quality = "\n".join(f"{name} {value:g}" for name, value in header.quality.items()) or "not measured"
-        listing.add_row(row.name, row.summary, header.degradation, f"{parameters(row.path):,}", quality)
+        figures = [f"{name} {value:.4g}" for name, value in header.quality.items() if not name.endswith("leadin=0")]
+        listing.add_row(
+            row.name, row.summary, header.degradation, f"{parameters(row.path):,}", "\n".join(figures) or "not measured"
+        )
     return listing
 
 

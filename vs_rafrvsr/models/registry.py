@@ -53,7 +53,7 @@ MODELS = {
         ModelRow(
             name="rafrvsr-bi",
             file="rafrvsr-bi.safetensors",
-            summary="clean sources (bicubic), sharper, for benchmarks only: long shots of still detail can go wrong",
+            summary="clean clips that were downscaled: sharper there, but takes noise for detail",
         ),
     )
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vs_rafrvsr import weights
+from vs_rafrvsr.errors import WeightsError
 from vs_rafrvsr.training.degrade import MADE_FOR, PHASE
 from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.recipe import Recipe
@@ -26,15 +27,24 @@ def write(path: Path, trainer: Trainer) -> None:
             "seconds": round(trainer.seconds),
             "clips": len(trainer.pool.lengths),
             "recipe": record(recipe),
+            "before": before(recipe.start),
         },
         quality={
             f"validation PSNR-Y, {kind}": round(scored[f"{kind}_all"], 3)
-            for kind in ("real", "camera")
+            for kind in ("real", "camera", "layered")
             if f"{kind}_all" in scored
         },
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     weights.save(path, header, trainer.export())
+
+
+def before(start: str) -> dict[str, Any]:
+    """The training record of the weights that the run started from; empty where there were none, or not ours."""
+    try:
+        return weights.read_header(Path(start)).training if start else {}
+    except WeightsError:
+        return {}
 
 
 def config(recipe: Recipe) -> dict[str, Any]:
