@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import vapoursynth as vs
 
 from vs_rafrvsr import doctor, weights
 from vs_rafrvsr.doctor import State
@@ -50,6 +52,49 @@ def test_doctor_sees_a_plugin_that_is_not_there(tmp_path: Path, monkeypatch: pyt
     finding = doctor.check_plugin()
     assert finding.state is State.BROKEN
     assert "no plugin file" in finding.found
+
+
+def test_doctor_says_why_a_plugin_did_not_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "rafrvsr.abi3.so"
+    file.write_bytes(b"no library")
+    monkeypatch.setattr("vapoursynth.get_plugin_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("vapoursynth.core", CoreWithout("rafrvsr"))
+    finding = doctor.check_plugin()
+    assert finding.state is State.BROKEN
+    assert f"{file} did not load: " in finding.found
+    assert "--force-reinstall" in finding.remedy
+
+
+class CoreWithout:
+    """VapourSynth's core, but for a plugin."""
+
+    def __init__(self, plugin: str) -> None:
+        self._plugin, self._core = plugin, vs.core
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._plugin:
+            raise AttributeError(name)
+        return getattr(self._core, name)
+
+
+@pytest.mark.parametrize(("theirs", "state"), [(12, State.BROKEN), (13, State.FINE)])
+def test_doctor_compares_cupy_s_cuda_with_pytorch_s(theirs: int, state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = SimpleNamespace(runtimeGetVersion=lambda: theirs * 1000 + 20)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(__version__="14", cuda=SimpleNamespace(runtime=runtime)))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.version.cuda", "13.0")
+    finding = doctor.check_cupy()
+    assert finding.state is state
+    assert ("cupy-cuda12x" in finding.remedy and "[cuda13]" in finding.remedy) == (state is State.BROKEN)
+
+
+def test_doctor_warns_of_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = SimpleNamespace(available=2**28, total=2**33)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    finding = doctor.check_memory()
+    assert finding.state is State.LIMITED
+    assert "0.2 of 8.0 GiB" in finding.found
+    assert finding.remedy
 
 
 def test_doctor_without_ffmpeg_is_limited_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
