@@ -90,7 +90,7 @@ def host_memory(shape: tuple[int, ...], device: torch.device) -> Tensor:
     PyTorch keeps pinned memory for the next frame, and does not give it out before the copies from it are done.
     """
     if device.type == "cpu":
-        return torch.empty(shape, dtype=torch.uint8)
+        return torch.empty(shape, dtype=torch.uint8, device="cpu")
     with torch.cuda.device(device):  # else a context would be made on another GPU
         return torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=True)
 
