@@ -4,7 +4,7 @@
     ├── OptionError    an argument is unknown or out of range
     ├── ClipError      the clip, or one of its frames, cannot be upscaled
     ├── WeightsError   a weights file is missing, damaged or of another program
-    ├── DeviceError    the device does not exist, or has too little memory
+    ├── DeviceError    the device does not exist, has too little memory, or has failed
     └── EncodeError    vspipe, ffmpeg or a file they need failed
 
 A message says what was given, what is allowed, and what to try. At VapourSynth's border it becomes a VapourSynth error
@@ -31,7 +31,7 @@ class WeightsError(RafrvsrError):
 
 
 class DeviceError(RafrvsrError):
-    """The device does not exist, or has too little memory."""
+    """The device does not exist, has too little memory, or has failed."""
 
 
 class EncodeError(RafrvsrError):

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from tests.encode.media import FFV1, ffmpeg
+from vs_rafrvsr import weights
+from vs_rafrvsr.models.registry import MODELS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -39,6 +41,11 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     assert all(row[name] > 0 for name in figures)
     assert row["seek_ms_median"] <= row["seek_ms_worst"]
     assert source["fps"] > 100 * row["fps"]
+    path = MODELS["rafrvsr"].path
+    network = {"model": "rafrvsr", "weights": weights.read_fingerprint(path), "flow_updates": 4}
+    assert network.items() <= row.items()
+    assert network.items() <= result.items()
+    assert "weights" not in source
 
     again = benchmark(file, video, "rafrvsr", figures="network")
     assert again.returncode == 0, again.stderr
@@ -46,6 +53,12 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     changed = {name for name in row if result["rows"][1][name] != row[name]}
     assert changed <= {"network_fps", "network_ms"}
     row = result["rows"][1]
+
+    file.write_text(json.dumps(result | {"weights": "others"}))
+    refused = benchmark(file, video, "rafrvsr", figures="network")
+    assert refused.returncode != 0
+    assert "must not be mixed" in refused.stderr
+    file.write_text(json.dumps(result))
 
     refused = benchmark(file, film(tmp_path / "other.mkv", seconds=8), "source")
     assert refused.returncode != 0

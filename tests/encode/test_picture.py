@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,19 @@ def test_hdr10_metadata_arrives(encoder: str, tmp_path: Path) -> None:
     assert float(Fraction(display["min_luminance"])) == pytest.approx(0.0001, abs=3e-5)
     light = found["Content light level metadata"]
     assert (light["max_content"], light["max_average"]) == (900, 400)
+
+
+def test_hdr10_metadata_arrives_in_h264(tmp_path: Path) -> None:
+    """Looked for in the stream itself: ffmpeg's decoder did not report it for long."""
+    encode(tagged(tmp_path, HDR, HDR10_PROPS), tmp_path / "out.mkv", ffmpeg_options=X264)
+    trace = ("-c", "copy", "-frames:v", "1", "-bsf:v", "trace_headers", "-f", "null", "-")
+    shown = subprocess.run(["ffmpeg", "-i", tmp_path / "out.mkv", *trace], check=True, capture_output=True, text=True)
+    values = dict(re.findall(r"(\w+(?:\[\d\])?) +[01]+ = (\d+)$", shown.stderr, re.MULTILINE))
+    names = ("display_primaries_x[2]", "display_primaries_y[0]", "white_point_x")  # in G, B, R's order
+    assert [int(values[name]) for name in names] == [34000, 34500, 15635]
+    assert int(values["max_display_mastering_luminance"]) == 1000 * 10_000
+    assert int(values["min_display_mastering_luminance"]) == 1
+    assert (values["max_content_light_level"], values["max_pic_average_light_level"]) == ("900", "400")
 
 
 def test_hdr10_metadata_that_an_encoder_cannot_take_is_reported(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,7 @@ pytest.importorskip("triton")
 
 from tests.engine.test_flow import moving_model
 from tests.engine.test_step import DEVICE, INTERPRETED, distance
+from vs_rafrvsr.engine import once
 from vs_rafrvsr.engine.cuda.fast import Fast, prepare
 from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.cuda.step import obstacle
@@ -108,6 +112,42 @@ def test_a_frames_features_and_flow_do_not_depend_on_its_company(fast: Fast, tog
             assert all(torch.equal(a[0], f[i]) for a, f in zip(alone, features, strict=True))
             one = fast.flow(only(features, i), only(features, 1 - i), SIZE)
             assert torch.equal(one[0], flow[i])
+
+
+def test_filters_that_share_a_model_share_its_packed_weights_which_go_with_it() -> None:
+    model = moving_model(UPDATES)
+    one, other = Fast(model, SIZE), Fast(model, (16, 24))
+    assert one.steps is other.steps
+    assert one.flows is other.flows
+    assert Fast(moving_model(UPDATES), SIZE).steps is not one.steps
+    watched = [weakref.ref(thing) for thing in (model, one.steps, one.flows)]
+    del model, one, other
+    gc.collect()
+    assert [ref() for ref in watched] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("capability", "triton", "reason"),
+    [((7, 5), True, "the GPU is older than Ampere"), ((8, 0), False, "Triton is not installed"), ((8, 0), True, None)],
+)
+def test_what_keeps_the_kernels_from_running_is_said_once(
+    capability: tuple[int, int],
+    triton: bool,
+    reason: str | None,
+    model: RAFRVSR,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("vs_rafrvsr.engine.cuda.step.find_spec", lambda _: triton or None)
+    monkeypatch.setattr(once, "_said", set())
+    cuda = torch.device("cuda")
+    assert obstacle(model, cuda, torch.float16) == reason
+    if reason is None:
+        return
+    with caplog.at_level(logging.WARNING):
+        assert [prepare(model, SIZE, cuda, torch.float16) for _ in range(2)] == [None, None]
+    assert [reason in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_the_plain_network_is_taken_where_the_kernels_cannot_run(model: RAFRVSR) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vs_rafrvsr.engine.cuda import graphs
+from tests.engine.test_faults import SHORTAGES
+from vs_rafrvsr.engine import once
 from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
 
 
@@ -58,14 +59,29 @@ def test_results_survive_the_next_run_in_the_same_memory() -> None:
 
 
 @pytest.mark.usefixtures("no_capture")
-def test_where_capturing_fails_it_runs_eagerly_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    graphs._say.cache_clear()
+def test_where_capturing_fails_it_runs_eagerly_and_says_so_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(once, "_said", set())
     several = [Graph(lambda x: (2 * x,)) for _ in range(2)]
     with caplog.at_level(logging.WARNING):
         for value in (1.0, 2.0, 3.0):
             assert all(graph(torch.tensor([value]))[0].item() == 2 * value for graph in several)
     assert len(caplog.records) == 1
     assert "no capture here" in caplog.text
+
+
+@pytest.mark.usefixtures("no_capture")
+@pytest.mark.parametrize("shortage", SHORTAGES, ids=str)
+def test_a_shortage_of_memory_is_no_reason_to_go_eager(shortage: RuntimeError) -> None:
+    def run(x: Tensor) -> tuple[Tensor, ...]:
+        raise shortage
+
+    graph = Graph(run)
+    for _ in range(2):
+        with pytest.raises(type(shortage)):
+            graph(torch.ones(1))
+    assert not graph._eager
 
 
 @pytest.mark.usefixtures("no_capture")

@@ -1,17 +1,21 @@
 /* A host that does what vsedit does, for ever in one process: evaluate a script, ask for frames out of order from a
-   callback API, drop half of them, evaluate again.   editor SCRIPT ROUNDS -> "round hash rss_kib" a line, on stdout. */
+   callback API, and in every second round drop them: its user typed on, so the next script is evaluated while they are
+   on their way.   editor SCRIPT ROUNDS -> on stdout "frame N HASH" for each request, "memory KIB" for each round, and
+   "dropped COUNT", the frames that were on their way when their script was. */
 #include <VSScript4.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum { FRAMES = 12, WANTED = 6 };
 
 static const VSAPI *api;
+static const VSSCRIPTAPI *scripts;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int in_flight, lost, dropping;
-static uint64_t hashes[FRAMES];
+static atomic_int in_flight;
+static int lost;
 
 static uint64_t hash(const VSFrame *frame) {
     uint64_t value = 1469598103934665603u;
@@ -26,28 +30,40 @@ static uint64_t hash(const VSFrame *frame) {
 static void VS_CC done(void *data, const VSFrame *frame, int n, VSNode *node, const char *error) {
     (void)data, (void)node;
     pthread_mutex_lock(&lock);
-    if (!frame) {
+    if (frame)
+        printf("frame %d %llx\n", n, (unsigned long long)hash(frame));
+    else {
         fprintf(stderr, "frame %d: %s\n", n, error);
         lost++;
-    } else if (!dropping)
-        hashes[n] = hash(frame);
+    }
     api->freeFrame(frame);
     if (!--in_flight)
         pthread_cond_signal(&changed);
     pthread_mutex_unlock(&lock);
 }
 
-static void play(VSNode *node, int round) {
-    pthread_mutex_lock(&lock);
-    dropping = 0;
-    for (int i = 0; i < WANTED; i++) {
-        in_flight++;
-        api->getFrameAsync((i * 7 + round * 5) % FRAMES, node, done, NULL);
+static VSScript *evaluate(const char *path) {
+    VSScript *script = scripts->createScript(NULL);
+    if (scripts->evaluateFile(script, path)) {
+        fprintf(stderr, "%s\n", scripts->getError(script));
+        exit(1);
     }
-    dropping = round % 2; /* the user typed on: what is on its way is thrown away when it comes */
+    return script;
+}
+
+static void ask(VSNode *node, int round) {
+    in_flight = WANTED;
+    for (int i = 0; i < WANTED; i++)
+        api->getFrameAsync((i * 7 + round * 5) % FRAMES, node, done, NULL);
+}
+
+/* A script may be freed when its last frame has come. */
+static void finish(VSScript *script) {
+    pthread_mutex_lock(&lock);
     while (in_flight)
         pthread_cond_wait(&changed, &lock);
     pthread_mutex_unlock(&lock);
+    scripts->freeScript(script);
 }
 
 static long resident(void) {
@@ -60,24 +76,28 @@ static long resident(void) {
 }
 
 int main(int count, char **words) {
-    const VSSCRIPTAPI *scripts = getVSScriptAPI(VSSCRIPT_API_VERSION);
+    scripts = getVSScriptAPI(VSSCRIPT_API_VERSION);
     if (count != 3 || !scripts)
         return 2;
     api = scripts->getVSAPI(VAPOURSYNTH_API_VERSION);
+    VSScript *dropped = NULL;
+    int on_their_way = 0;
     for (int round = 0; round < atoi(words[2]); round++) {
-        VSScript *script = scripts->createScript(NULL);
-        if (scripts->evaluateFile(script, words[1])) {
-            fprintf(stderr, "%s\n", scripts->getError(script));
-            return 1;
-        }
+        VSScript *script = evaluate(words[1]);
+        if (dropped)
+            finish(dropped);
         VSNode *node = scripts->getOutputNode(script, 0);
-        play(node, round);
+        ask(node, round);
         api->freeNode(node);
-        scripts->freeScript(script);
-        printf("%d %ld", round, resident());
-        for (int n = 0; n < FRAMES; n++)
-            printf(" %llx", (unsigned long long)hashes[n]);
-        puts("");
+        dropped = round % 2 ? script : NULL;
+        if (dropped)
+            on_their_way += in_flight;
+        else
+            finish(script);
+        printf("memory %ld\n", resident());
     }
+    if (dropped)
+        finish(dropped);
+    printf("dropped %d\n", on_their_way);
     return lost ? 1 : 0;
 }

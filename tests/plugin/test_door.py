@@ -15,6 +15,7 @@ import vapoursynth as vs
 
 from tests.plugin.clips import core, moving, rgb_clip, same
 from vs_rafrvsr import OptionError, __version__, upscale
+from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.models.registry import MODELS
 
 VAPOURSYNTH = Path(vs.__file__).parent
@@ -83,6 +84,19 @@ pending[0].result()
 """
     done = run(sys.executable, "-c", code, Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
+
+
+def test_vspipe_ends_although_its_script_left_frames_in_flight(tmp_path: Path) -> None:
+    script = tmp_path / "script.vpy"
+    script.write_text("""
+import vapoursynth as vs
+blank = vs.core.std.BlankClip(width=48, height=32, format=vs.YUV420P8, length=60)
+out = vs.core.rafrvsr.Upscale(blank)
+pending = [out.get_frame_async(n) for n in range(30)]
+blank[0].set_output()
+""")
+    out = run(find_vspipe(), script, "--")
+    assert out.returncode == 0, out.stderr
 
 
 def test_fifty_evaluations_of_a_script_leave_no_memory_behind() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plugin.clips import core, moving, pixels, rgb_clip
-from tests.plugin.test_pixels import FORMATS
+from tests.plugin.test_pixels import DEVICES, FORMATS
+from vs_rafrvsr.models.registry import MODELS
 
 SMALL = core.std.BlankClip(format=vs.GRAY8, width=16, height=16, length=2)
 INTEGERS = ("leadin", "chunk", "warmup", "flow_updates", "tile")
@@ -67,8 +69,10 @@ def test_names_that_are_no_text_are_shown_as_what_they_are() -> None:
 
 @st.composite
 def shapes(draw: st.DrawFn) -> tuple[vs.VideoFormat, int, int]:
-    """A format, width and height: from the smallest to slim ones, odd where the subsampling allows."""
+    """A format of any depth, width and height: from the smallest to slim ones, odd where the subsampling allows."""
     fmt = draw(st.sampled_from(FORMATS))
+    if fmt.sample_type == vs.INTEGER:
+        fmt = fmt.replace(bits_per_sample=draw(st.integers(8, 16)))
     slim, other = draw(st.integers(16, 40)), draw(st.integers(16, 40) | st.integers(300, 500))
     width, height = draw(st.permutations([slim, other]))
     return (
@@ -93,6 +97,47 @@ def test_every_format_at_any_size_gives_the_picture_four_times_as_large(
     for ours, bicubic in zip(pixels(out.get_frame(frames - 1)), pixels(plain.get_frame(frames - 1)), strict=True):
         difference = np.abs(ours.astype(np.float64) - bicubic) / top
         assert difference.mean() < 0.03, f"{fmt.name} {width}x{height}"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(
+    st.tuples(st.integers(16, 70), st.integers(16, 70)),
+    st.tuples(st.integers(32, 72), st.integers(32, 72)),
+    st.sampled_from([vs.RGB24, vs.GRAY8]),
+    st.integers(0, 9),
+)
+@settings(max_examples=12, deadline=None)
+def test_tiles_of_any_size_agree_with_the_whole_frame_to_one_step(
+    device: str, size: tuple[int, int], tile: tuple[int, int], fmt: int, seed: int
+) -> None:
+    matrix = {} if fmt == vs.RGB24 else {"matrix": 1}
+    clip = core.resize.Bicubic(rgb_clip(moving(2, *size, seed)), format=fmt, **matrix)
+    whole, tiled = (
+        core.rafrvsr.Upscale(clip, device=device, tile=t, precision="fp32", flow_updates=2) for t in ((0, 0), tile)
+    )
+    for a, b in zip(pixels(whole.get_frame(1)), pixels(tiled.get_frame(1)), strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@given(st.data(), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_a_weights_file_damaged_anywhere_is_refused_by_name(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, cut: bool
+) -> None:
+    content = bytearray(MODELS["rafrvsr"].path.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    places = st.integers(0, header) | st.integers(0, len(content) - 1)  # half of them in the header, which is small
+    if cut:
+        del content[data.draw(places) :]
+    else:
+        for place, bit in data.draw(st.dictionaries(places, st.integers(0, 7), min_size=1, max_size=4)).items():
+            content[place] ^= 1 << bit
+    path: Path = tmp_path_factory.mktemp("weights") / "file.safetensors"
+    path.write_bytes(content)
+    message = create(clip=SMALL, weights=str(path), device="cpu")
+    check(message)
+    assert message is not None
+    assert "file.safetensors" in message
 
 
 @given(st.sampled_from(FORMATS), st.integers(1, 20), st.integers(1, 20))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import logging
-from collections.abc import Iterator
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 import vapoursynth as vs
 
-from tests.plugin.clips import moving, rgb_clip, same
+from tests.plugin.clips import moving, pixels, rgb_clip, same
+from vs_rafrvsr.engine import faults
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.tiles import halved
+from vs_rafrvsr.pixels.colour import Colour
+from vs_rafrvsr.pixels.exchange import Pack, Staged
+from vs_rafrvsr.pixels.planes import RgbExchange
 
 core = vs.core
 FRAMES, WIDTH, HEIGHT = 12, 72, 64
@@ -20,6 +31,8 @@ MARK = "_RafrvsrTileFallback"
 
 
 ON_CUDA = torch.OutOfMemoryError("tried to allocate too much")
+PINNED = RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported")
+LOST = RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be asynchronous")
 ON_THE_CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
 
@@ -57,7 +70,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, shortage: Shortage, method: str = "s
     monkeypatch.setattr(Network, method, limited)
 
 
-@pytest.mark.parametrize("error", [ON_CUDA, ON_THE_CPU])
+@pytest.mark.parametrize("error", [ON_CUDA, ON_THE_CPU, PINNED])
 @pytest.mark.parametrize(("method", "failing"), [("step", {1, 7}), ("encode", {1}), ("frame", {2})])
 def test_memory_that_comes_back_changes_nothing(
     method: str, failing: set[int], error: Exception, clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +109,124 @@ def test_where_nothing_helps_every_frame_says_so(clip: vs.VideoNode, monkeypatch
             out.get_frame(n)
     monkeypatch.undo()
     assert out.get_frame(5).props[MARK] == 1
+
+
+def test_memory_for_copies_that_runs_out_loses_no_frame(clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken by VapourSynth's threads, and room for it is made by the device's."""
+    wanted, plain, calls = frames(clip), RgbExchange.stage, itertools.count()
+
+    def limited(self: RgbExchange, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
+        if next(calls) in (0, 1):
+            raise PINNED
+        return plain(self, colours, pack, size)
+
+    monkeypatch.setattr(RgbExchange, "stage", limited)
+    found = frames(clip)
+    assert next(calls) > 2
+    assert len(found) == FRAMES
+    assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("method", ["step", "encode", "frame"])
+def test_once_the_gpu_is_lost_every_frame_says_so(
+    method: str, clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_keep_tensors", lambda: None)
+    inject(monkeypatch, Shortage(failing=frozenset(range(1, 1000)), error=LOST), method)
+    out = core.rafrvsr.Upscale(clip, device="cpu", leadin=2, flow_updates=1)
+    for n in (0, 5, 0, 11):
+        with pytest.raises(
+            vs.Error, match=r"^Upscale: the GPU failed \(CUDA error: an illegal .* encountered\),.*anew"
+        ):
+            out.get_frame(n)
+
+
+LARGE = (540, 960)
+"""A whole frame of it takes some 2.5 GB."""
+
+GREEDY = """
+import sys, torch
+torch.zeros(1, device="cuda")
+free, _ = torch.cuda.mem_get_info()
+taken = torch.empty(free - int(sys.argv[1]), dtype=torch.uint8, device="cuda")
+print("taken", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_program(left: int) -> Iterator[None]:
+    """One that takes the GPU's memory but for `left` bytes."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    command = [sys.executable, "-c", GREEDY, str(left)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "taken\n"
+            yield
+        finally:
+            process.stdin.close()
+
+
+def film(count: int) -> vs.VideoNode:
+    """A texture that moves by (3, 1) pixels a frame."""
+    picture = moving(1, *LARGE)[0]
+    rolled = np.stack([np.roll(picture, (n, 3 * n), (1, 2)) for n in range(count)])
+    return core.resize.Bicubic(rgb_clip(rolled), format=vs.YUV420P8, matrix=1)
+
+
+def check(frame: vs.VideoFrame, wanted: vs.VideoFrame) -> None:
+    """Equal to rounding, and marked where it was made in tiles."""
+    for ours, theirs in zip(pixels(frame), pixels(wanted), strict=True):
+        error = np.mean((ours.astype(np.float32) - theirs) ** 2)
+        assert 10 * np.log10(255**2 / max(error, 1e-9)) > 50
+    assert (MARK in frame.props) == ("whole frames" not in str(frame.props["_RafrvsrNumerics"]))
+
+
+@pytest.mark.cuda
+def test_another_program_takes_the_gpus_memory_and_gives_it_back() -> None:
+    clip = film(40)
+    wanted = list(core.rafrvsr.Upscale(clip, device="cuda").frames(prefetch=1))
+    assert not any(MARK in frame.props for frame in wanted)
+    out = core.rafrvsr.Upscale(clip, device="cuda")
+    for n in range(4):
+        check(out.get_frame(n), wanted[n])
+    shortages = torch.cuda.memory_stats()["num_ooms"]
+    with another_program(left=32 << 20):
+        for n in range(4, 36):
+            check(out.get_frame(n), wanted[n])
+        assert torch.cuda.memory_stats()["num_ooms"] > shortages, "memory did not run out"
+    for n in range(36, 40):
+        check(out.get_frame(n), wanted[n])
+
+
+def tried(clip: vs.VideoNode, n: int) -> vs.VideoFrame | str:
+    """Frame n, or the error in its place."""
+    try:
+        return clip.get_frame(n)
+    except vs.Error as error:
+        return str(error)
+
+
+@pytest.mark.cuda
+def test_a_filter_that_is_made_while_memory_is_short_works_or_says_what_to_do() -> None:
+    clip = film(20)
+    wanted = list(core.rafrvsr.Upscale(clip, device="cuda").frames(prefetch=1))
+    with another_program(left=700 << 20):
+        out = core.rafrvsr.Upscale(clip, device="cuda")
+        for n in (0, 1, 18):
+            found = tried(out, n)
+            if isinstance(found, str):
+                assert re.match(r"Upscale: .*(out of memory|memory ran out) \(.*\); close other programs", found)
+            else:
+                check(found, wanted[n])
+    for n in range(20):
+        check(out.get_frame(n), wanted[n])
+    for n, frame in enumerate(core.rafrvsr.Upscale(clip, device="cuda").frames(prefetch=1)):
+        check(frame, wanted[n])
+        assert MARK not in frame.props
 
 
 def sizes(tile: tuple[int, int]) -> Iterator[tuple[int, int]]:

@@ -67,6 +67,21 @@ def test_restore_deinterlaces_to_the_double_rate_in_10_bits(tmp_path: Path) -> N
     assert len(times(out)) == 2 * len(times(source))
 
 
+def test_restore_keeps_sound_colour_tags_and_oblong_pixels(tmp_path: Path) -> None:
+    tags = ("-colorspace", "bt470bg", "-color_primaries", "bt470bg", "-color_trc", "smpte170m", "-color_range", "tv")
+    interlace = "noise=alls=10:allf=t,tinterlace=interleave_top,setfield=tff,setsar=16/11"
+    sound = ("-f", "lavfi", "-i", "sine=duration=0.12")
+    source = tmp_path / "film.mkv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=96x64:rate=50:duration=0.12")
+    ffmpeg(*picture, *sound, "-vf", interlace, *tags, *FFV1, "-c:a", "flac", source)
+    out = run("restore.vpy", source, tmp_path / "out.mkv")
+    names = ("color_space", "color_primaries", "color_transfer", "color_range", "sample_aspect_ratio")
+    before, after = streams(source, "video")[0], streams(out, "video")[0]
+    assert [before[name] for name in names] == ["bt470bg", "bt470bg", "smpte170m", "tv", "16:11"]
+    assert [after[name] for name in names] == [before[name] for name in names]
+    assert times(out, "a") == times(source, "a")
+
+
 def test_hdr10_stays_hdr10(tmp_path: Path) -> None:
     display = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1):max-cll=1000,400"
     tags = ("-colorspace", "bt2020nc", "-color_primaries", "bt2020", "-color_trc", "smpte2084", "-color_range", "tv")

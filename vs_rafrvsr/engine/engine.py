@@ -8,12 +8,13 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
+from vs_rafrvsr.engine.faults import device_lost, out_of_memory
 from vs_rafrvsr.engine.network import Network
-from vs_rafrvsr.engine.runtime import out_of_memory
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.schedule import GROUP
@@ -217,7 +218,11 @@ class Engine:
     def feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame], pack: Pack) -> None:
         """Bring the frames of a look; those that another request has brought meanwhile are ignored."""
         colours = [frames[n].colour if n in frames else None for n in look]
-        staged = self.network.exchange.stage(colours, pack, self.network.size)
+        stage = partial(self.network.exchange.stage, colours, pack, self.network.size)
+        try:
+            staged = stage()
+        except RuntimeError:  # pinned memory may have run out; only the device's thread can make room
+            staged = self.runtime.run(self._surviving, stage)
         self.runtime.run(self._surviving, self._feed, ticket, look, frames, staged)
 
     def _feed(self, ticket: Ticket, look: range, frames: Mapping[int, SourceFrame], staged: Staged) -> None:
@@ -273,10 +278,11 @@ class Engine:
         """Begin the course again if what runs inside fails: its state may be half-way."""
         try:
             yield
-        except BaseException:
-            with self._book:
-                course.restart(self.network)
-                self._snapshots.clear()
+        except BaseException as error:
+            if not device_lost(error):
+                with self._book:
+                    course.restart(self.network)
+                    self._snapshots.clear()
             raise
 
     def _surviving[R](self, work: Callable[..., R], *arguments: object) -> R:
@@ -289,7 +295,7 @@ class Engine:
             try:
                 return work(*arguments)
             except RuntimeError as error:
-                if not out_of_memory(error):
+                if device_lost(error) or not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
             self._make_room(reason)  # not above: the error holds on to the tensors of what failed

@@ -118,20 +118,15 @@ class Runtime:
             yield
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether it says that an allocation failed; on the CPU PyTorch has no type for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
 _malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 
 
 def _device(name: str) -> torch.device:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        name = "cuda:0" if count else "cpu"
     if name == "cpu":
         return torch.device("cpu")
+    count = _usable_gpus(name)
+    if name == "auto":
+        return torch.device("cuda", 0) if count else torch.device("cpu")
     if not count:
         raise DeviceError(
             f"device={name!r} was asked for, but PyTorch sees no CUDA device; use device='cpu', "
@@ -141,6 +136,23 @@ def _device(name: str) -> torch.device:
     if index >= count:
         raise DeviceError(f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}")
     return torch.device("cuda", index)
+
+
+def _usable_gpus(name: str) -> int:
+    """How many there are, if PyTorch can use them; `name` is what was asked for."""
+    count = torch.cuda.device_count()  # right in a forked child too, unlike torch.cuda.is_available
+    if not count:
+        return 0
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        if "forked subprocess" in str(error):
+            raise DeviceError(
+                f"device={name!r} cannot be used in a process that was forked from one that has used CUDA; start it by "
+                "spawn, e.g. multiprocessing.get_context('spawn'), or use device='cpu'"
+            ) from error
+        return 0  # for example the driver is too old
+    return count
 
 
 _threads: dict[torch.device, ThreadPoolExecutor] = {}

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vs_rafrvsr import __version__
+from vs_rafrvsr.engine.faults import explained
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, lib
@@ -28,8 +29,9 @@ def _message(error: Exception) -> bytes:
 
 def _describe(error: Exception) -> str:
     """For an error that is not ours, with the place where it happened."""
-    if isinstance(error, RafrvsrError):
-        return f"Upscale: {error}"
+    known = error if isinstance(error, RafrvsrError) else explained(error)
+    if known is not None:
+        return f"Upscale: {known}"
     where = traceback.extract_tb(error.__traceback__)[-1]
     return (
         f"Upscale: unexpected {type(error).__name__}: {error} ({where.filename}:{where.lineno}); "

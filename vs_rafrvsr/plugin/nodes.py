@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.engine.network import Network, prepare
+from vs_rafrvsr.engine.once import is_news
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.models.warp import SCALE
@@ -58,7 +59,7 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
 def _network(options: Options, video: Any, host: Host) -> Network:  # noqa: ANN401  (a cffi struct)
     runtime = Runtime.choose(options)
     exchange, remark = runtime.run(route.choose, host.format_name(video.format), runtime.device)
-    if remark is not None:
+    if remark is not None and is_news(remark):
         host.log(f"{remark}. Frames are converted on the CPU, which is slower", warning=True)
     return prepare(options, video.numFrames, (video.height, video.width), exchange, runtime)
 

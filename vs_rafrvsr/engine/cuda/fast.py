@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
 from vs_rafrvsr.engine.cuda.step import FastStep, fits, obstacle
+from vs_rafrvsr.engine.once import is_news
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.raft import Features
 from vs_rafrvsr.schedule import GROUP
@@ -26,7 +28,7 @@ class Fast:
 
     def __init__(self, model: RAFRVSR, size: tuple[int, int]) -> None:
         self.size, self.channels = size, model.channels
-        self.steps, self.flows = FastStep(model), FastFlow(model)
+        self.steps, self.flows = _packed(model)
         self.batch = batch_size(size, model.flow_input_scale, GROUP)
         self.release()
 
@@ -59,19 +61,30 @@ class Fast:
         return self._step(lr, state.hr, state.hidden, torch.zeros_like(lr[:, :2]) if flow is None else flow, state)
 
 
+_packs: WeakKeyDictionary[RAFRVSR, tuple[FastStep, FastFlow]] = WeakKeyDictionary()
+
+
+def _packed(model: RAFRVSR) -> tuple[FastStep, FastFlow]:
+    """The model's weights as our kernels read them: one copy for all filters that share the model."""
+    if model not in _packs:
+        _packs[model] = FastStep(model), FastFlow(model)
+    return _packs[model]
+
+
 def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tensor) -> Tensor:
     state = State(hr, hidden)
     return step.run(lr, state, flow, state)
 
 
 def prepare(model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Fast | None:
-    """The fast network where it can run; elsewhere None, and on a GPU one line in the log says why."""
+    """The fast network where it can run; elsewhere None, and on a GPU one line in a process's log says why."""
     assert isinstance(model, torch.nn.Module)
     reason = obstacle(model, device, dtype)
     if reason is None and isinstance(model, RAFRVSR):
         if fits(model.channels, size):
             return Fast(model, size)
         reason = "the frame is too large"
-    if device.type == "cuda":
-        log.warning("the fast kernels are not used: %s; the network runs on PyTorch's own, more slowly", reason)
+    remark = f"the fast kernels are not used: {reason}; the network runs on PyTorch's own, more slowly"
+    if device.type == "cuda" and is_news(remark):
+        log.warning(remark)
     return None

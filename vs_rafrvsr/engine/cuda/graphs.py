@@ -10,21 +10,17 @@ import logging
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vs_rafrvsr.engine.faults import out_of_memory
+from vs_rafrvsr.engine.once import is_news
+
 log = logging.getLogger(__name__)
 
 type Run = Callable[..., tuple[Tensor, ...]]
-
-
-@cache
-def _say(reason: str) -> None:
-    """Once, not per graph and filter."""
-    log.warning("CUDA graphs cannot be used here (%s); the network runs without them, more slowly", reason)
 
 
 def _release_generator() -> None:
@@ -72,10 +68,13 @@ class Graph:
             self._graph = graph
         except RuntimeError as error:
             _release_generator()
-            if isinstance(error, torch.cuda.OutOfMemoryError):
+            if out_of_memory(error):
                 raise
             self._eager, self._inputs = True, []
-            _say(str(error).partition("\n")[0])
+            reason = str(error).partition("\n")[0]
+            remark = f"CUDA graphs cannot be used here ({reason}); the network runs without them, more slowly"
+            if is_news(remark):
+                log.warning(remark)
 
 
 class Batched:

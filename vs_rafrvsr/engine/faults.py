@@ -1,0 +1,59 @@
+"""What a device's failures look like, and what they mean for users."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import re
+
+import torch
+from torch import Tensor
+
+from vs_rafrvsr.errors import DeviceError
+
+_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|ALLOC(ATION)?_FAILED|CU(BLAS|DNN)_STATUS_NOT_INITIALIZED")
+"""Of PyTorch, cuBLAS, cuDNN, CuPy, Triton. The libraries' handles are not initialised where memory is short."""
+
+_DEVICE = re.compile(r"CUDA error|CUDA_ERROR|cudaError|\[CUDA\]|cuDNN error")
+"""Of the same."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that an allocation failed, or came while such a one was handled, as when a capture ends."""
+    if isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
+        return True
+    return error.__context__ is not None and out_of_memory(error.__context__)
+
+
+def device_lost(error: BaseException) -> bool:
+    """Whether it says that the GPU has failed, for example at an illegal access; from then on no tensor is freed."""
+    lost = isinstance(error, RuntimeError) and not out_of_memory(error) and bool(_DEVICE.search(str(error)))
+    if lost:
+        _keep_tensors()
+    return lost
+
+
+def explained(error: Exception) -> DeviceError | None:
+    """What users are told where a device has failed; None for an error of another kind."""
+    said = str(error).partition("\n")[0]
+    if out_of_memory(error):
+        return DeviceError(
+            f"memory ran out ({said}); close other programs that use the device, or crop or downscale the clip first"
+        )
+    if device_lost(error):
+        return DeviceError(
+            f"the GPU failed ({said}), and a process cannot use it after that; start the program anew, and if it fails "
+            "again, run `python -m vs_rafrvsr doctor`"
+        )
+    return None
+
+
+def _keep_tensors() -> None:
+    """Let no tensor that there is be freed, ever.
+
+    PyTorch asks the device when it frees one that several streams or copies have used, and that call's error, in a
+    destructor, would end the process.
+    """
+    for thing in gc.get_objects():
+        if issubclass(type(thing), Tensor):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
