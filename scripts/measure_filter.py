@@ -1,11 +1,13 @@
-"""What the filter costs on this machine: the worst seek, steps backwards, reloads, and a whole film through ffmpeg.
+"""What the filter costs on this machine: the worst seek, steps backwards, reloads, half precision, a film by ffmpeg.
 
     python scripts/measure_filter.py seek   [--size 960x540]
     python scripts/measure_filter.py scrub  [--size 480x270] [--rounds 50]
-    python scripts/measure_filter.py reload [--rounds 50]
+    python scripts/measure_filter.py reload [--size 480x270] [--rounds 50]
+    python scripts/measure_filter.py precision [--size 480x270] [--clip VIDEO]
     python scripts/measure_filter.py film VIDEO OUT [--size 480x270] [--ffmpeg PATH]
 
-Each prints one JSON object; --json FILE adds it to that file under the command's name.
+Each prints one JSON object; --json FILE adds it to that file under what was measured: the command, the size of the
+input, and the video if there is one.
 """
 
 from __future__ import annotations
@@ -17,14 +19,30 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
 import torch
 import vapoursynth as vs
+from benchmarking.contents import Contents
+from benchmarking.identity import identity
 from benchmarking.memory import Peak
 
+from vs_rafrvsr.encode.process import find_vspipe
+from vs_rafrvsr.models.registry import MODELS
+
 core = vs.core
+FRAMES = 60
+"""That `precision` compares."""
+
+RELOADED = """
+import vapoursynth as vs
+clip = vs.core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length=20, color=[90, 120, 130])
+vs.core.rafrvsr.Upscale(clip, device={device!r}).set_output(0)
+vs.core.rafrvsr.Upscale(clip, device={device!r}, leadin=0).set_output(1)
+"""
+
 SCRIPT = """
 import vapoursynth as vs
 clip = vs.core.bs.VideoSource({video!r})
@@ -117,18 +135,21 @@ def measure_scrub(width: int, height: int, rounds: int, device: str) -> dict[str
     }
 
 
-def measure_reload(rounds: int, device: str) -> dict[str, object]:
-    """A script with two instances, evaluated again and again; growth after the first two."""
+def measure_reload(width: int, height: int, rounds: int, device: str) -> dict[str, object]:
+    """A script with two instances, evaluated again and again as previewers do; growth after the first two."""
+    script = compile(RELOADED.format(width=width, height=height, device=device), "reloaded.vpy", "exec")
     host, card = [], []
     for _ in range(rounds):
-        clip = texture(96, 64, 20)
-        for out in (core.rafrvsr.Upscale(clip, device=device), core.rafrvsr.Upscale(clip, device=device, leadin=0)):
-            out.get_frame(5)
-        del clip, out
+        exec(script, ModuleType("__vapoursynth__").__dict__)
+        for number in (0, 1):
+            vs.get_output(number).clip.get_frame(5).close()
+        vs.clear_outputs()
         gc.collect()
         host.append(host_memory())
         card.append(device_memory())
     return {
+        "input": f"{width}x{height}",
+        "instances": 2,
         "rounds": rounds,
         "host_growth_mb_after_two": (host[-1] - host[1]) / 2**20,
         "host_growth_mb_second_half": (host[-1] - host[rounds // 2]) / 2**20,
@@ -137,12 +158,36 @@ def measure_reload(rounds: int, device: str) -> dict[str, object]:
     }
 
 
+def measure_precision(width: int, height: int, video: Path | None, device: str) -> dict[str, object]:
+    """How far every model's frames in half precision are from those in single precision, unrounded; at least 60 dB."""
+    if video is None:
+        clip = core.resize.Bicubic(texture(width // 2, height // 2, FRAMES), width, height)
+    else:
+        clip = core.resize.Bicubic(core.bs.VideoSource(str(video))[:FRAMES], format=vs.RGBS, matrix_in=1)
+    found = {}
+    for name in MODELS:
+        half, single = (core.rafrvsr.Upscale(clip, device=device, precision=p, model=name) for p in ("fp16", "fp32"))
+        psnr = [_psnr(a, b) for a, b in zip(half.frames(close=True), single.frames(close=True), strict=True)]
+        found[name] = {**identity(name), "psnr_db_mean": sum(psnr) / len(psnr), "psnr_db_worst": min(psnr)}
+    named = {} if video is None else {"clip": video.name}
+    return {"input": f"{clip.width}x{clip.height}", **named, "frames": len(clip), "models": found}
+
+
+def _psnr(found: vs.VideoFrame, wanted: vs.VideoFrame) -> float:
+    """Of RGBS frames, in dB for a range of 1."""
+    errors = [np.mean((np.asarray(found[p]) - np.asarray(wanted[p])) ** 2, dtype=np.float64) for p in range(3)]
+    return float(-10 * np.log10(np.mean(errors)))
+
+
 def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, device: str) -> dict[str, object]:
-    """A real video by bestsource -> Upscale -> vspipe -> ffmpeg, its sound copied: frames per second, memory."""
+    """A real video by bestsource -> Upscale -> vspipe -> ffmpeg, its sound copied: frames per second, memory.
+
+    What came out is read again: whether its frames, duration, colour tags and sound are right.
+    """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "film.vpy"
         script.write_text(SCRIPT.format(video=str(video.resolve()), width=width, height=height, device=device))
-        vspipe = subprocess.Popen(["vspipe", "-c", "y4m", str(script), "-"], stdout=subprocess.PIPE)
+        vspipe = subprocess.Popen([find_vspipe(), "-c", "y4m", str(script), "-"], stdout=subprocess.PIPE)
         tags = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
         command = [ffmpeg, "-v", "error", "-y", "-i", "-", "-i", str(video), "-map", "0:v", "-map", "1:a?"]
         command += ["-c:a", "copy", "-c:v", "libx264", "-preset", "superfast", "-crf", "34", *tags, str(out)]
@@ -151,13 +196,15 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
             subprocess.run(command, stdin=vspipe.stdout, check=True)
             code = vspipe.wait()
         seconds = time.perf_counter() - start
-    frames = core.bs.VideoSource(str(video)).num_frames
+    made = Contents.of(out)
     return {
         "input": f"{width}x{height}",
+        "clip": video.name,
         "vspipe_status": code,
-        "frames": frames,
+        "frames": made.frames,
+        "right": made.checked(Contents.of(video)),
         "seconds": seconds,
-        "fps": frames / seconds,
+        "fps": made.frames / seconds,
         "device_peak_gb": (card.value - before) / 2**30,
     }
 
@@ -165,10 +212,11 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["seek", "scrub", "reload", "film"])
+    parser.add_argument("what", choices=["seek", "scrub", "reload", "precision", "film"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--clip", type=Path, help="a video instead of a moving texture")
     parser.add_argument("--ffmpeg", default="ffmpeg")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path)
@@ -181,7 +229,9 @@ def main() -> None:
         case "scrub":
             result = measure_scrub(width, height, arguments.rounds, arguments.device)
         case "reload":
-            result = measure_reload(arguments.rounds, arguments.device)
+            result = measure_reload(width, height, arguments.rounds, arguments.device)
+        case "precision":
+            result = measure_precision(width, height, arguments.clip, arguments.device)
         case _:
             video, out = arguments.files
             result = measure_film(video, out, width, height, arguments.ffmpeg, arguments.device)
@@ -190,7 +240,8 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if arguments.json:
         known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        arguments.json.write_text(json.dumps(known | {f"{arguments.what} {arguments.size}": result}, indent=1) + "\n")
+        name = " ".join(str(part) for part in (arguments.what, result["input"], result.get("clip", "")) if part)
+        arguments.json.write_text(json.dumps(known | {name: result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import torch
 import vapoursynth as vs
 
 from benchmarking.filters import FILTERS, source, upscaled
+from benchmarking.identity import identity
 from benchmarking.jobs import BURST, LIMIT, WARM_UP, Job, RowError, environment
 
 SEEKS = 50
@@ -41,9 +42,9 @@ def ask(what: str, job: Job) -> dict[str, Any]:
 def machine(job: Job) -> dict[str, object]:
     """The card, after it has been used: what this process holds of its memory is PyTorch's and CUDA's own.
 
-    And VapourSynth's threads, which are how many frames vspipe asks for at once.
+    And VapourSynth's threads, which are how many frames vspipe asks for at once; and our network.
     """
-    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number())}
+    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number()), **identity()}
     facts["threads"] = vs.core.num_threads
     if job.device == "cpu" or not torch.cuda.is_available():
         return {"machine": "CPU", "uuid": None, **facts}
@@ -55,7 +56,8 @@ def machine(job: Job) -> dict[str, object]:
 def frames(job: Job) -> dict[str, object]:
     """Through clip.frames(), then seeks in a second instance."""
     clip = source(job)
-    played = play(upscaled(clip, job), job)
+    ours = {} if FILTERS[job.filter].variant is None else identity()
+    played = ours | play(upscaled(clip, job), job)
     return played | ({} if job.filter == "source" else seek(upscaled(clip, job), job))
 
 
@@ -96,7 +98,7 @@ def network(job: Job) -> dict[str, object]:
     runtime = Runtime.choose(Options(device=job.device))
     with runtime.entered():
         ms = per_frame(subject(job.input, runtime.device), runtime)
-    return {"network_fps": 1e3 / sum(ms.values()), "network_ms": ms}
+    return {**identity(), "network_fps": 1e3 / sum(ms.values()), "network_ms": ms}
 
 
 if __name__ == "__main__":

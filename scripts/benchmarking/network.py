@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarking.identity import DEFAULT
 from vs_rafrvsr.engine.cuda.fast import prepare
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep
@@ -105,14 +106,14 @@ class Subject:
         return {piece: (pixels * flops, pixels * size) for piece, (flops, size) in work.items()}
 
 
-def subject(name: str, device: torch.device, toy: bool = False) -> Subject:
-    """The shipped model, or a toy with fewer frames, and inputs of one size "WIDTHxHEIGHT"."""
+def subject(name: str, device: torch.device, model: str = DEFAULT, *, toy: bool = False) -> Subject:
+    """A shipped model, or a toy with fewer frames, and inputs of one size "WIDTHxHEIGHT"."""
     width, height = map(int, name.split("x"))
     if toy:
-        model = RAFRVSR(channels=16, blocks=1, flow_updates=1, flow_input_scale=1.0).eval().requires_grad_(False)
+        plain = RAFRVSR(channels=16, blocks=1, flow_updates=1, flow_input_scale=1.0).eval().requires_grad_(False)
     else:
-        model = cast(RAFRVSR, registry.load("rafrvsr", None, None))
-    plain = model.to(device)
+        plain = cast(RAFRVSR, registry.load(model, None, None))
+    plain = plain.to(device)
     half = copy.deepcopy(plain)
     half.sr.half().to(memory_format=torch.channels_last)
     lr = texture(3 if toy else GROUP + 1, height, width, device)

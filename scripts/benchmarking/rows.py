@@ -23,6 +23,8 @@ class Row:
     ms: float
     """Per frame; not a number where it could not be had."""
     tflops: float | None = None
+    floor_ms: float | None = None
+    """What the card's rates allow at best, for the operations or for the bytes."""
     arithmetic_share: float | None = None
     """Floor of the operations over the time."""
     memory_share: float | None = None
@@ -44,11 +46,11 @@ class Row:
 class Bench:
     """Collects rows; knows the card's two rates."""
 
-    def __init__(self, rehearse: bool, json_file: Path | None) -> None:
+    def __init__(self, rehearse: bool, json_file: Path | None, network: dict[str, object]) -> None:
         self.rehearse, self.json_file = rehearse, json_file
         self.device = torch.device("cpu" if rehearse else "cuda")
         self.rows: list[Row] = []
-        self.facts: dict[str, Any] = {"machine": "cpu" if rehearse else torch.cuda.get_device_name()}
+        self.facts: dict[str, Any] = {"machine": "cpu" if rehearse else torch.cuda.get_device_name(), **network}
         self.flops, self.bandwidth = self._rates()
         print(f"{self.facts['machine']}: {self.flops / 1e12:.0f} TFLOP/s fp16, {self.bandwidth / 1e12:.2f} TB/s")
 
@@ -81,14 +83,16 @@ class Bench:
         except Exception as failure:  # a variant that fails must not cost the others
             ms, note = float("nan"), f"{type(failure).__name__}: {str(failure)[:160]}"
         flops, size_bytes = work or (0.0, 0.0)
+        arithmetic, memory = 1e3 * flops / self.flops, 1e3 * size_bytes / self.bandwidth
         row = Row(
             size=size,
             piece=piece,
             variant=variant,
             ms=ms,
             tflops=flops / ms / 1e9 if flops else None,
-            arithmetic_share=1e3 * flops / self.flops / ms if flops else None,
-            memory_share=1e3 * size_bytes / self.bandwidth / ms if size_bytes else None,
+            floor_ms=max(arithmetic, memory) if work else None,
+            arithmetic_share=arithmetic / ms if flops else None,
+            memory_share=memory / ms if size_bytes else None,
             error=error,
             note=note,
         )

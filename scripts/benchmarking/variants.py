@@ -17,7 +17,7 @@ def as_it_is() -> None:
 
 
 def eager() -> None:
-    """PyTorch's own kernels: the recurrent step on cuDNN in fp16, RAFT in fp32; in the filter, without graphs."""
+    """PyTorch's own kernels in fp16, the recurrent step on cuDNN, RAFT by autocast; in the filter, without graphs."""
     fast.obstacle = lambda *_: "this variant is measured without them"  # type: ignore[attr-defined]
 
 

@@ -1,0 +1,19 @@
+"""Which network figures are of: a file's name is not enough, for weights change under it."""
+
+from __future__ import annotations
+
+from vs_rafrvsr import weights
+from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.options import Options
+
+DEFAULT = Options().model
+
+
+def identity(model: str = DEFAULT) -> dict[str, object]:
+    """A shipped model's name, its weights' fingerprint and RAFT's updates."""
+    path = MODELS[model].path
+    return {
+        "model": model,
+        "weights": weights.read_fingerprint(path),
+        "flow_updates": weights.read_header(path).config.get("flow_updates"),
+    }
