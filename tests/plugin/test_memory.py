@@ -17,7 +17,7 @@ import torch
 import vapoursynth as vs
 
 from tests.plugin.clips import moving, pixels, rgb_clip, same
-from vs_rafrvsr.engine import faults
+from vs_rafrvsr.engine import engine
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.tiles import halved
 from vs_rafrvsr.pixels.colour import Colour
@@ -131,7 +131,7 @@ def test_memory_for_copies_that_runs_out_loses_no_frame(clip: vs.VideoNode, monk
 def test_once_the_gpu_is_lost_every_frame_says_so(
     method: str, clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_keep_tensors", lambda: None)
+    monkeypatch.setattr(engine, "keep_tensors", lambda: None)
     inject(monkeypatch, Shortage(failing=frozenset(range(1, 1000)), error=LOST), method)
     out = core.rafrvsr.Upscale(clip, device="cpu", leadin=2, flow_updates=1)
     for n in (0, 5, 0, 11):

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
-from vs_rafrvsr.engine.faults import device_lost, out_of_memory
+from vs_rafrvsr.engine.faults import device_lost, keep_tensors, out_of_memory
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
@@ -295,7 +295,9 @@ class Engine:
             try:
                 return work(*arguments)
             except RuntimeError as error:
-                if device_lost(error) or not out_of_memory(error):
+                if device_lost(error):
+                    keep_tensors()
+                if not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
             self._make_room(reason)  # not above: the error holds on to the tensors of what failed

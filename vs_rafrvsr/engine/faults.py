@@ -26,11 +26,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def device_lost(error: BaseException) -> bool:
-    """Whether it says that the GPU has failed, for example at an illegal access; from then on no tensor is freed."""
-    lost = isinstance(error, RuntimeError) and not out_of_memory(error) and bool(_DEVICE.search(str(error)))
-    if lost:
-        _keep_tensors()
-    return lost
+    """Whether it says that the GPU has failed, for example at an illegal access."""
+    return isinstance(error, RuntimeError) and not out_of_memory(error) and bool(_DEVICE.search(str(error)))
 
 
 def explained(error: Exception) -> DeviceError | None:
@@ -48,8 +45,8 @@ def explained(error: Exception) -> DeviceError | None:
     return None
 
 
-def _keep_tensors() -> None:
-    """Let no tensor that there is be freed, ever.
+def keep_tensors() -> None:
+    """After a loss: let no tensor that there is be freed, ever.
 
     PyTorch asks the device when it frees one that several streams or copies have used, and that call's error, in a
     destructor, would end the process.

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -155,38 +155,52 @@ def fast_clips(clips: Sequence[data.Source], recipe: Recipe) -> list[data.Source
 def camera_clips(
     stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
 ) -> list[data.Source]:
-    """`data.stills_clips` clips under smooth camera motion, the stills in turn."""
-    camera = motion.Camera(step=recipe.data.stills_step)
-    size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
-    made = []
-    for index in range(recipe.data.stills_clips if stills else 0):
-        still = stills[index % len(stills)]
-        chance = _generator(f"{_seed(still.group, recipe)}:{index}:{still.name}")
-        maps = motion.path(chance, CAMERA_FRAMES, camera)
-        hr = motion.render(torch.from_numpy(still.hr[0]).to(device), maps, size)
-        flow = motion.exact_flow(maps, size, device).half()
-        name = f"{CAMERA}{index}/{still.name}"
-        made.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.cpu().numpy()))
-    return made
+    """`data.stills_clips` clips under smooth camera motion."""
+
+    def make(still: data.Source, chance: np.random.Generator, camera: motion.Camera) -> tuple[Tensor, Tensor]:
+        maps, size = motion.path(chance, CAMERA_FRAMES, camera), _camera_size(shape)
+        return motion.render(_picture(still, device), maps, size), motion.exact_flow(maps, size, device)
+
+    return _of_stills(stills, recipe.data.stills_clips, CAMERA, "", recipe, make)
 
 
 def layered_clips(
     stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
 ) -> list[data.Source]:
     """`data.layered_clips` clips of something that moves over a still; both of a held clip's stills are held."""
-    camera = motion.Camera(step=recipe.data.stills_step)
-    size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
-    made = []
-    for index in range(recipe.data.layered_clips if stills else 0):
-        still = stills[index % len(stills)]
-        chance = _generator(f"{_seed(still.group, recipe)}:{LAYERED}{index}:{still.name}")
+
+    def make(still: data.Source, chance: np.random.Generator, camera: motion.Camera) -> tuple[Tensor, Tensor]:
         others = [s for s in stills if _is_held(s.group, recipe) == _is_held(still.group, recipe)]
-        other = others[chance.integers(len(others))]
-        behind, before = (torch.from_numpy(s.hr[0]).to(device) for s in (still, other))
-        hr, flow = layers.layered(behind, before, chance, CAMERA_FRAMES, size, camera)
-        name = f"{LAYERED}{index}/{still.name}"
-        made.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.half().cpu().numpy()))
-    return made
+        behind, before = (_picture(s, device) for s in (still, others[chance.integers(len(others))]))
+        return layers.layered(behind, before, chance, CAMERA_FRAMES, _camera_size(shape), camera)
+
+    return _of_stills(stills, recipe.data.layered_clips, LAYERED, LAYERED, recipe, make)
+
+
+def _of_stills(
+    stills: Sequence[data.Source],
+    count: int,
+    prefix: str,
+    salt: str,
+    recipe: Recipe,
+    make: Callable[[data.Source, np.random.Generator, motion.Camera], tuple[Tensor, Tensor]],
+) -> list[data.Source]:
+    """So many clips and their flow by `make`, of the stills in turn; `salt` gives a kind of clips luck of its own."""
+    camera, clips = motion.Camera(step=recipe.data.stills_step), []
+    for index in range(count if stills else 0):
+        still = stills[index % len(stills)]
+        hr, flow = make(still, _generator(f"{_seed(still.group, recipe)}:{salt}{index}:{still.name}"), camera)
+        name = f"{prefix}{index}/{still.name}"
+        clips.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.half().cpu().numpy()))
+    return clips
+
+
+def _camera_size(shape: Shape) -> tuple[int, int]:
+    return CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
+
+
+def _picture(still: data.Source, device: torch.device) -> Tensor:
+    return torch.from_numpy(still.hr[0]).to(device)
 
 
 def clip_flow(net: Net, lr: Tensor) -> Tensor:
