@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import vapoursynth as vs
 from numpy.typing import NDArray
 
 core = vs.core
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def rgb_clip(frames: NDArray[np.float32], **props: int) -> vs.VideoNode:

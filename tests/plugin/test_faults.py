@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Set
 from functools import cache
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.encode.media import script
-from tests.plugin.clips import core, moving, pixels, rgb_clip, same
+from tests.plugin.clips import DEVICES, core, moving, pixels, rgb_clip, same
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.schedule import GROUP
@@ -22,8 +23,6 @@ from vs_rafrvsr.schedule import GROUP
 FRAMES = 22
 """Fewer than a chunk's, so that a shot begins after a gap alone; more than one read's."""
 READS = -(-FRAMES // GROUP)
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @cache
@@ -67,16 +66,20 @@ def close(frame: vs.VideoFrame, wanted: vs.VideoFrame, device: str) -> bool:
 
 
 def requested(out: vs.VideoNode, wanted: list[int], bad: Set[int]) -> dict[int, vs.VideoFrame]:
-    """The good ones of some frames, asked for at once. One may fail once for each read that meets a bad one first."""
+    """The good ones of some frames, asked for at once. One may fail once for each read that meets a bad one first.
+
+    After that, only what is wrong with itself is said of a bad one.
+    """
     found: dict[int, vs.VideoFrame] = {}
-    for _ in range(1 + READS):
+    for tries in range(1 + READS):
         futures = {n: out.get_frame_async(n) for n in wanted if n not in found}
         for n, future in futures.items():
             error = future.exception(timeout=120)
             if error is None:
                 found[n] = future.result()
             else:
-                assert any(f"frame {m} is torn." in str(error) for m in ({n} if n in bad else bad)), f"{n}: {error}"
+                causes = {n} if tries == READS else bad
+                assert any(f"frame {m} is torn." in str(error) for m in causes), f"{n}: {error}"
     assert found.keys() == set(wanted) - bad
     return found
 
@@ -130,7 +133,7 @@ FAULTS = {
     "failing source": (TORN + UPSCALE.format(clip="clip.std.ModifyFrame(clip, read)", arguments=""), "disc unreadable"),
     "interlaced frame": (
         UPSCALE.format(clip="clip[:5] + clip[5:].std.SetFieldBased(2)", arguments=""),
-        "Upscale: frame 5 is interlaced",
+        r"Upscale: frame [567] is interlaced",
     ),
     "damaged weights": (UPSCALE.format(clip="clip", arguments=", weights='cut.safetensors'"), "cut.safetensors"),
     "variable size": (
@@ -148,4 +151,4 @@ def test_vspipe_fails_and_says_why(fault: str, tmp_path: Path) -> None:
     command = [find_vspipe(), str(script(tmp_path, BLANK + body)), "--"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
     assert done.returncode > 0, "neither success nor a crash"
-    assert message in done.stderr
+    assert re.search(message, done.stderr)

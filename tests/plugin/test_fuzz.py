@@ -11,8 +11,8 @@ import vapoursynth as vs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plugin.clips import core, moving, pixels, rgb_clip
-from tests.plugin.test_pixels import DEVICES, FORMATS
+from tests.plugin.clips import DEVICES, core, moving, pixels, rgb_clip
+from tests.plugin.test_pixels import FORMATS
 from vs_rafrvsr.models.registry import MODELS
 
 SMALL = core.std.BlankClip(format=vs.GRAY8, width=16, height=16, length=2)

@@ -12,7 +12,7 @@ import vapoursynth as vs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.plugin.clips import core, failing_at, moving, pixels, rgb_clip, same
+from tests.plugin.clips import DEVICES, core, failing_at, moving, pixels, rgb_clip, same
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.engine.network import Network
 
@@ -31,9 +31,6 @@ def upscaled(device: str, tile: tuple[int, int] = WHOLE) -> vs.VideoNode:
 @cache
 def linear(device: str, tile: tuple[int, int] = WHOLE) -> list[vs.VideoFrame]:
     return [f.copy() for f in upscaled(device, tile).frames(prefetch=1)]
-
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.mark.parametrize("tile", [WHOLE, TILES])

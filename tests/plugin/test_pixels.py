@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
-from tests.plugin.clips import core, moving, pixels, rgb_clip, same
+from tests.plugin.clips import DEVICES, core, moving, pixels, rgb_clip, same
 
 FORMATS = [
     core.query_video_format(family, sample, bits, sub_w, sub_h)
@@ -25,9 +25,6 @@ FORMATS = [
         (vs.FLOAT, 32),
     )
 ]
-
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -75,11 +75,14 @@ class RAFRVSR(nn.Module):
 
         `stack` runs SRNet another way, for example in tiles.
         """
-        if flow is None:
-            hr, hidden = state
-        else:
-            hr, hidden = warp(state.hr, upsample_flow(flow)), warp(state.hidden, flow)
-        dtype = state.hidden.dtype
-        aligned = torch.cat([lr.to(dtype), space_to_depth(hr).to(dtype), hidden], 1)
-        residual, hidden = (stack or self.sr)(aligned.contiguous(memory_format=torch.channels_last))
+        residual, hidden = (stack or self.sr)(self._aligned(lr, state, flow))
         return State(self.base(lr) + depth_to_space(residual.float()), hidden)
+
+    def _aligned(self, lr: Tensor, state: State, flow: Tensor | None) -> Tensor:
+        """What SRNet gets; of the large tensors on the way none is left."""
+        dtype = state.hidden.dtype
+        hr = state.hr if flow is None else warp(state.hr, upsample_flow(flow))
+        moved = space_to_depth(hr).to(dtype)
+        del hr
+        hidden = state.hidden if flow is None else warp(state.hidden, flow)
+        return torch.cat([lr.to(dtype), moved, hidden], 1).contiguous(memory_format=torch.channels_last)
