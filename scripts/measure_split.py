@@ -1,8 +1,8 @@
 """What splitting an encode costs on this machine, and from it an estimate for many GPUs.
 
-    python scripts/measure_split.py pieces   [--frames 960] [--lengths 240,480,960]    pieces, one at a time
+    python scripts/measure_split.py pieces   [--lengths 240,480,960]                   pieces, one at a time
     python scripts/measure_split.py workers  [--frames 1920] [--workers 1,2,3]         workers on --gpus 1
-    python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.0001]      the model of README, a 2-hour film
+    python scripts/measure_split.py estimate --rate 40 --start 8 [--join 0.0004]      the model of README, a 2-hour film
 
 Common: --size 480x270 (of the input), --chunk 240. Each prints one JSON object; --json FILE adds it to that file under
 the command's name, or --name. The clip is a moving texture, made in the script; it is upscaled on the device that
@@ -59,13 +59,18 @@ def job(folder: Path, arguments: argparse.Namespace) -> Job:
 
 
 def measure_pieces(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds that pieces of several lengths take, one at a time, and what of it is the start."""
+    """Seconds that pieces of several lengths take, one at a time, and what of it is the start.
+
+    They are the second piece of their clip each: the first one has no warm-up.
+    """
     with tempfile.TemporaryDirectory() as name:
-        given, rows = job(Path(name), arguments), []
+        lengths, rows = numbers(arguments.lengths), []
+        arguments.frames = arguments.chunk + max(lengths)
+        given = job(Path(name), arguments)
         device = read_clip(given).props.get(DEVICE)
-        for length in numbers(arguments.lengths):
+        for length in lengths:
             begin = time.monotonic()
-            done = render(given, Path(name) / "piece.mkv", frames=range(length))
+            done = render(given, Path(name) / "piece.mkv", frames=range(arguments.chunk, arguments.chunk + length))
             seconds = time.monotonic() - begin
             start = seconds - done.seconds
             rows.append(
@@ -113,7 +118,8 @@ def estimate(arguments: argparse.Namespace) -> dict[str, Any]:
         seconds = arguments.ray + rounds * (arguments.start + len(pieces[0]) / arguments.rate) + FILM * arguments.join
         alone = arguments.start + FILM / arguments.rate
         rows[workers] = {"hours": seconds / 3600, "efficiency": alone / seconds / workers, "pieces": len(pieces)}
-    return {"estimate": rows, "rate": arguments.rate, "start": arguments.start, "join": arguments.join}
+    given = {name: getattr(arguments, name) for name in ("rate", "start", "ray", "join")}
+    return {"estimate": rows, **given}
 
 
 def numbers(text: str) -> Sequence[int]:
@@ -134,7 +140,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=40.0, help="frames per second of one worker, once started")
     parser.add_argument("--start", type=float, default=8.0, help="seconds from a piece's beginning to its first frame")
     parser.add_argument("--ray", type=float, default=10.0, help="seconds until the first piece begins")
-    parser.add_argument("--join", type=float, default=0.0001, help="seconds a frame takes to be joined")
+    parser.add_argument("--join", type=float, default=0.0004, help="seconds a frame takes to be joined")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--name", help="in the JSON file")
     arguments = parser.parse_args()

@@ -24,15 +24,26 @@ from types import FrameType
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.training import export, recipe
-from vs_rafrvsr.training.loop import Trainer, make_net
+from vs_rafrvsr.training.checkpoint import CheckpointError
+from vs_rafrvsr.training.data import DataError
+from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
 from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
+from vs_rafrvsr.training.recipe import RecipeError
 from vs_rafrvsr.training.team import Team
 
 
 def main() -> None:
     """The command line."""
-    args = arguments()
+    try:
+        train(arguments())
+    except (RecipeError, DataError, CheckpointError, DivergedError, RafrvsrError, OSError) as error:
+        sys.exit(f"train: {error}")
+
+
+def train(args: argparse.Namespace) -> None:
+    """What the module's docstring says."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     plan = recipe.load(args.recipe, args.overrides)
@@ -59,8 +70,9 @@ def main() -> None:
     with bar:
         task = bar.add_task(plan.name, total=plan.steps, completed=trainer.step)
         for row in trainer.run():
-            bar.update(task, completed=trainer.step, description=f"{plan.name} {row['steps_per_second']:.1f}/s")
-            if team.leads and ("real_settled" in row or bar.disable):
+            bar.update(task, completed=trainer.step, description=f"{plan.name} {words(row)}")
+            scored = any(name.endswith("_settled") for name in row)
+            if team.leads and (scored or bar.disable):
                 bar.console.print(report(row), highlight=False, soft_wrap=True)
             if team.any(stopping.due(), device):
                 trainer.save()
@@ -77,7 +89,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--packs", type=Path, nargs="+", help="folders with index.json and stills.json")
-    source.add_argument("--vimeo", type=Path, help="Vimeo-90K's folder, with sep_trainlist.txt")
+    source.add_argument("--vimeo", type=Path, help="Vimeo-90K's folder, with sep_trainlist.txt or sep_testlist.txt")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, curves.csv and weights go here")
     parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
     parser.add_argument("--show", type=Path, help="a folder of truth frames per clip to look at")
@@ -105,6 +117,13 @@ class Stopping:
     def due(self) -> bool:
         """Now?"""
         return self.asked or time.monotonic() > self.deadline
+
+
+def words(row: dict[str, float]) -> str:
+    """What the bar says: speed, the loss, and its parts."""
+    names = list(row)
+    parts = names[names.index("loss") : names.index("gradient")]
+    return " ".join([f"{row['steps_per_second']:.1f} steps/s", *(f"{name} {row[name]:.4g}" for name in parts)])
 
 
 def report(row: dict[str, float]) -> str:
