@@ -1,0 +1,109 @@
+"""The scripts around training, on a made-up pack: experiments, what flow networks are worth, what steps cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from torch import Tensor
+
+from tests.training.fabricated import clip, picture
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+WEIGHTS = SCRIPTS.parent / "vs_rafrvsr" / "weights" / "rafrvsr.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 videos of 14 frames and 8 stills, each of a source of its own."""
+    folder = tmp_path_factory.mktemp("pack")
+    for i in range(16):
+        writer = cv2.VideoWriter(str(folder / f"{i}.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (128, 96))
+        for frame in clip(str(i), 14, 96, 128, seed=i).hr:
+            writer.write(image(frame))
+        writer.release()
+    for i in range(8):
+        cv2.imwrite(str(folder / f"{i}.png"), image(picture(384, 512, seed=i)))
+    for index, ending, count in (("index", "avi", 16), ("stills", "png", 8)):
+        entries = [{"file": f"{i}.{ending}", "src": f"{index} {i}:x"} for i in range(count)]
+        (folder / f"{index}.json").write_text(json.dumps(entries))
+    return folder
+
+
+def image(frame: Tensor) -> cv2.typing.MatLike:
+    """(3, h, w) as OpenCV takes it."""
+    return frame.permute(1, 2, 0).numpy()
+
+
+def run(script: str, *arguments: object) -> str:
+    command = [sys.executable, "-P", str(SCRIPTS / script), *map(str, arguments), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_flow_networks_are_trained_and_compared(pack: Path, tmp_path: Path) -> None:
+    table, names = SCRIPTS / "recipes" / "flow.toml", ["baseline", "fnet-native"]
+    out = tmp_path / "runs"
+    plan = [table, "--packs", pack, "--seconds", "1", "--out", out, "--rehearse", "--runs", *names]
+    run("plateau.py", *plan)
+    trained = {name: (out / f"{name}.json").stat().st_mtime_ns for name in names}
+    run("plateau.py", *plan)
+    assert trained == {name: (out / f"{name}.json").stat().st_mtime_ns for name in names}, "made a second time"
+    run("compare_flow.py", out, "--packs", pack, "--json", tmp_path / "flow.json", "--rehearse")
+    found = json.loads((tmp_path / "flow.json").read_text())["runs"]
+    assert found.keys() == {"baseline", "baseline, raft_large", "fnet-native"}
+    assert list(found["baseline"]["updates"]) == ["2", "4", "6", "12"]
+    assert list(found["fnet-native"]["updates"]) == ["0"]
+    for name in names:
+        for row in found[name]["updates"].values():
+            assert row["EPE"] > 0
+            assert 5 < row["PSNR-Y camera"] < 60
+            assert row["ms 16x16"] > 0
+
+
+def test_the_steps_of_a_recipe_are_timed(pack: Path, tmp_path: Path) -> None:
+    names, file = ["frvsr-bi"], tmp_path / "speed.json"
+    table = SCRIPTS / "recipes" / "speed.toml"
+    run("measure_training.py", table, "--packs", pack, "--steps", "2", "--json", file, "--rehearse", "--runs", *names)
+    found = json.loads(file.read_text())["runs"]
+    assert list(found) == names
+    for row in found.values():
+        assert row["steps_per_second"] > 0
+        assert 0 <= row["waiting_for_data"] < 1
+
+
+def test_packs_are_trained_on_clips_shown_and_the_flow_kept(pack: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        "steps = 4\nbatch = 2\nframes = 3\ncrop = 8\nwarm_up = 1\nreport_every = 2\nvalidate_every = 4\n"
+        "model = { channels = 4, blocks = 1 }\nflow = { updates = 1 }\n"
+        "data = { validation_every = 3, stills_clips = 4, layered_clips = 4 }\n"
+    )
+    shown = tmp_path / "shown"
+    for t, frame in enumerate(clip("shown", 8, 64, 96, seed=50).hr):
+        (shown / "a").mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(shown / "a" / f"{t}.png"), image(frame))
+    options = [recipe, f"flow.weights={WEIGHTS}", "--packs", pack, "--show", shown, "--cache", tmp_path / "cache"]
+    options += ["--area", "96", "--limit", "20"]
+    first = run("train.py", *options, "--out", tmp_path / "first")
+    kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert kept
+    second = run("train.py", *options, "--out", tmp_path / "second")
+    assert kept == {file: file.stat().st_mtime_ns for file in (tmp_path / "cache").iterdir()}
+    assert scores(first) == scores(second)
+    assert any(name.startswith("shown_") for name in scores(first))
+    assert list((tmp_path / "first" / "pictures").glob("*4*.png"))
+    assert (tmp_path / "first" / "tiny.safetensors").is_file()
+
+
+def scores(log: str) -> dict[str, str]:
+    """What the last row says of validation clips."""
+    words = log.splitlines()[-1].split()
+    return {
+        name: value for name, value in zip(words[::2], words[1::2], strict=True) if "_" in name and "per" not in name
+    }
