@@ -2,13 +2,13 @@
 """Train a recipe: `scripts/train.py RECIPE --packs PACK... --out DIR [key=value ...]`.
 
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
-its last checkpoint stands with `--resume`, and then equals one that never stopped.
+its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` may be another then.
 
 On N GPUs of one host: `torchrun --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of all together,
 so a run computes the same on any number of them, and may be resumed on another.
 
 Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
-and writes DIR/pictures/STEP.png, output beside truth.
+and writes DIR/pictures/STEP-CLIP.png, output beside truth.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def test_vimeo_septuplets_by_their_list(tmp_path: Path) -> None:
     septuplet(tmp_path / "sequences", "00001/0002", frames=6)
     septuplet(tmp_path / "sequences", "00003/0001")
     (tmp_path / "sequences" / "00003/0001/im4.png").write_bytes(b"no picture")
-    reading = data.read_vimeo(tmp_path, data.vimeo_list(tmp_path / "sep_trainlist.txt"))
+    (tmp_path / "sep_testlist.txt").write_text("00009/0001")
+    reading = data.read_vimeo(tmp_path, data.vimeo_list(tmp_path))
     (source,) = reading.sources
     assert (source.name, source.hr.shape, source.lr) == ("00001/0001", (7, 3, 256, 448), None)
     assert source.hr[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 5, 6, 7]  # in order, red first
@@ -33,7 +34,9 @@ def test_vimeo_septuplets_by_their_list(tmp_path: Path) -> None:
         "00002/0001": "no file im1.png",
         "00003/0001": "unreadable image",
     }
-    assert reading.summary() == "1 read, 3 skipped, first 00001/0002: no file im7.png"
+    skipped = "00001/0002: no file im7.png; 00002/0001: no file im1.png; 00003/0001: unreadable image"
+    assert reading.summary() == f"1 read, 3 skipped ({skipped})"
+    assert data.Reading(reading.sources).summary() == "1 read, 0 skipped"
 
 
 def test_vimeo_super_resolution_set_brings_its_lr_frames(tmp_path: Path) -> None:
@@ -50,12 +53,17 @@ def test_vimeo_super_resolution_set_brings_its_lr_frames(tmp_path: Path) -> None
 
 def test_a_subset_is_drawn_once_and_for_all(tmp_path: Path) -> None:
     names = [f"{i:05}/0001" for i in range(100)]
-    (tmp_path / "list.txt").write_text("\n".join(names))
-    drawn = data.vimeo_list(tmp_path / "list.txt", subset=20)
-    assert drawn == data.vimeo_list(tmp_path / "list.txt", subset=20) == sorted(set(drawn))
-    assert drawn != data.vimeo_list(tmp_path / "list.txt", subset=20, seed=1)
+    (tmp_path / "sep_testlist.txt").write_text("\n".join(names))
+    drawn = data.vimeo_list(tmp_path, subset=20)
+    assert drawn == data.vimeo_list(tmp_path, subset=20) == sorted(set(drawn))
+    assert drawn != data.vimeo_list(tmp_path, subset=20, seed=1)
     with pytest.raises(data.DataError, match="100 clips listed, a subset of 101"):
-        data.vimeo_list(tmp_path / "list.txt", subset=101)
+        data.vimeo_list(tmp_path, subset=101)
+
+
+def test_a_folder_without_vimeo_s_lists_is_an_error_that_names_them(tmp_path: Path) -> None:
+    with pytest.raises(data.DataError, match=r"neither sep_trainlist\.txt nor sep_testlist\.txt"):
+        data.vimeo_list(tmp_path)
 
 
 def test_folders_of_frames(tmp_path: Path) -> None:

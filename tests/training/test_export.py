@@ -45,6 +45,17 @@ def test_the_plugin_loads_what_was_trained(tmp_path: Path) -> None:
     assert list(header.quality) == ["validation PSNR-Y, real"]
 
 
+def test_a_finished_run_that_is_resumed_keeps_its_scores(tmp_path: Path) -> None:
+    first = trained(RECIPE, tmp_path)
+    file = tmp_path / "weights" / "tiny.safetensors"
+    before = weights.read_header(file)
+    again = Trainer(RECIPE, first.prepared, torch.device("cpu"), tmp_path)
+    again.resume()
+    assert list(again.run()) == []
+    export.write(file, again)
+    assert weights.read_header(file) == before
+
+
 def test_frvsr_is_a_file_for_the_plugin_too(tmp_path: Path) -> None:
     trainer = trained(change(RECIPE, {"architecture": "frvsr", "flow": {"joint": True}}), tmp_path)
     model = registry.load("rafrvsr", str(tmp_path / "weights" / "tiny.safetensors"), None)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,49 @@ def tiny(**changes: Any) -> Recipe:  # noqa: ANN401  (recipe values)
 
 def losses_of(trainer: Trainer) -> list[float]:
     return [row["loss"] for row in trainer.run()]
+
+
+def spoil(trainer: Trainer, steps: set[int]) -> Trainer:
+    """The trainer, whose losses at these steps will be no numbers."""
+    fine = trainer.by_frame.clone()
+
+    def step() -> None:
+        trainer.by_frame.copy_(fine * torch.nan if trainer.step in steps else fine)
+        trainer._body()
+
+    trainer._advance = step
+    return trainer
+
+
+def test_the_rate_rises_in_a_line_and_falls_in_a_cosine(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(steps=100, warm_up=10, rate=1.0, final_rate=0.01), prepared, CPU, tmp_path)
+    cosine = {step: 0.5 + 0.5 * math.cos(math.pi * step / 100) for step in (4, 9, 25)}
+    assert trainer.schedule(0) == pytest.approx(0.1)
+    assert trainer.schedule(4) == pytest.approx(0.5 * cosine[4])
+    assert trainer.schedule(9) == pytest.approx(cosine[9])  # the end of the warm-up
+    assert trainer.schedule(25) == pytest.approx(cosine[25])
+    assert trainer.schedule(50) == pytest.approx(0.5)
+    assert trainer.schedule(99) == trainer.schedule(100) == pytest.approx(0.01)
+
+
+def test_the_average_follows_the_weights_by_the_recipe_s_decay(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(ema=0.9, warm_up=1), prepared, CPU, tmp_path)
+    before = trainer.optimiser.weights.clone()
+    trainer.advance(1)
+    moved = trainer.optimiser.weights - before
+    assert moved.abs().max() > 1e-4
+    assert torch.allclose(trainer.optimiser.average - before, 0.1 * moved, atol=1e-7)
+
+
+def test_the_average_is_what_is_scored(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(), prepared, CPU, tmp_path)
+    first = trainer.scores()
+    trainer.optimiser.weights += 0.01
+    raw = trainer.optimiser.weights.clone()
+    assert trainer.scores() == first
+    assert torch.equal(trainer.optimiser.weights, raw)
+    trainer.optimiser.average.copy_(raw)
+    assert trainer.scores()["real"]["all"] < first["real"]["all"]
 
 
 def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path) -> None:
@@ -87,9 +132,29 @@ def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: 
 def test_weights_that_have_nothing_for_the_network_are_refused(tmp_path: Path) -> None:
     save_file({"foreign.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
     file = str(tmp_path / "w.safetensors")
-    for given in ({"start": file}, {"flow": {"weights": file}}):
-        with pytest.raises(RecipeError, match="none of its 1 tensors fits"):
-            make_net(tiny(**given), CPU)
+    with pytest.raises(RecipeError, match="none of its 1 tensors fits"):
+        make_net(tiny(start=file), CPU)
+    with pytest.raises(RecipeError, match=r"0 of its 1 tensors fit, .* RAFT has 106; flow.weights is"):
+        make_net(tiny(flow={"weights": file}), CPU)
+    joint = {"architecture": "frvsr", "flow": {"joint": True, "weights": file}}
+    with pytest.raises(RecipeError, match="0 of its 1 tensors fit, and this network's RAFT has 0"):
+        make_net(tiny(**joint), CPU)
+
+
+def test_a_part_of_raft_is_not_enough(tmp_path: Path) -> None:
+    """One tensor of RAFT-large fits RAFT-small."""
+    save_file(torchvision.models.optical_flow.raft_large(weights=None).state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(RecipeError, match="1 of its 169 tensors fit, and this network's RAFT has 106"):
+        make_net(tiny(flow={"weights": str(tmp_path / "w.safetensors")}), CPU)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+def test_a_file_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
+    for content in (b"", b"something else, and long enough"):
+        (tmp_path / name).write_bytes(content)
+        for given in ({"start": str(tmp_path / name)}, {"flow": {"weights": str(tmp_path / name)}}):
+            with pytest.raises(checkpoint.CheckpointError, match=f"{name} is no weights file"):
+                make_net(tiny(**given), CPU)
 
 
 def test_frozen_flow_needs_weights() -> None:
@@ -108,6 +173,53 @@ def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path:
         checkpoint.CheckpointError, match=r"other values of muon\.momentum, steps: resume with the same"
     ):
         other.resume()
+
+
+def test_a_checkpoint_of_other_clips_or_another_frozen_network_is_refused(prepared: Prepared, tmp_path: Path) -> None:
+    def net(seed: int) -> Recipe:
+        torch.manual_seed(seed)
+        features = torchvision.models.squeezenet1_1(weights=None).state_dict()
+        raft = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
+        for name, tensors in (("features", features), ("raft", raft)):
+            save_file(tensors, tmp_path / f"{name}{seed}.safetensors")
+        return tiny(
+            flow={"weights": str(tmp_path / f"raft{seed}.safetensors")},
+            losses={
+                "perceptual": 1.0,
+                "network": "squeezenet1_1",
+                "layers": [1],
+                "features": str(tmp_path / f"features{seed}.safetensors"),
+            },
+        )
+
+    first, second = net(0), net(1)
+    Trainer(first, prepared, CPU, tmp_path).save()
+    Trainer(first, prepared, CPU, tmp_path).resume()
+    darker = dataclasses.replace(prepared.train[0], hr=prepared.train[0].hr // 2)
+    renamed = dataclasses.replace(prepared.train[0], name="another")
+    clips = [prepared.train[:1], prepared.train[::-1], *([c, prepared.train[1]] for c in (darker, renamed))]
+    others = [(first, dataclasses.replace(prepared, train=train), "clips") for train in clips]
+    others.append((change(first, {"flow": {"weights": second.flow.weights}}), prepared, "the flow network's weights"))
+    others.append(
+        (change(first, {"losses": {"features": second.losses.features}}), prepared, "the feature network's weights")
+    )
+    for recipe, made, what in others:
+        with pytest.raises(checkpoint.CheckpointError, match=f"with other values of {what}: resume with the same"):
+            Trainer(recipe, made, CPU, tmp_path).resume()
+
+
+def test_weights_that_are_trained_are_the_checkpoint_s_and_lr_frames_may_differ(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    recipe = tiny(flow={"joint": True}, data={"degradation": "real"})
+    first = Trainer(recipe, prepared, CPU, tmp_path)
+    first.save()
+    save_file(torchvision.models.optical_flow.raft_small(weights=None).state_dict(), tmp_path / "raft.safetensors")
+    encoded = [dataclasses.replace(c, lr=c.lr // 2) for c in prepared.train]
+    other = change(recipe, {"flow": {"weights": str(tmp_path / "raft.safetensors")}})
+    again = Trainer(other, dataclasses.replace(prepared, train=encoded), CPU, tmp_path)
+    again.resume()
+    assert torch.equal(again.optimiser.weights, first.optimiser.weights)
 
 
 def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
@@ -154,11 +266,12 @@ def test_the_perceptual_term_takes_part(prepared: Prepared, tmp_path: Path) -> N
     assert not any(name.startswith("features") for name in trainer.export())
 
 
-def test_torchvision_s_own_raft_file_is_taken(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["raft_small.safetensors", "raft_small.pth"])
+def test_torchvision_s_own_raft_file_is_taken(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
     theirs = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
-    save_file(theirs, tmp_path / "raft_small.safetensors")
-    net = make_net(tiny(flow={"weights": str(tmp_path / "raft_small.safetensors")}), CPU)
+    torch.save(theirs, tmp_path / name) if name.endswith(".pth") else save_file(theirs, tmp_path / name)
+    net = make_net(tiny(flow={"weights": str(tmp_path / name)}), CPU)
     assert isinstance(net, VariantNet)
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.raft.state_dict().items())
 
@@ -182,6 +295,35 @@ def test_a_run_whose_gradients_are_never_finite_stops_and_says_so(prepared: Prep
         losses_of(trainer)
 
 
+def test_steps_without_a_finite_gradient_are_left_out_of_the_report(prepared: Prepared, tmp_path: Path) -> None:
+    """And up to four of ten are borne."""
+    single = spoil(Trainer(tiny(steps=10, report_every=1), prepared, CPU, tmp_path / "single"), {3})
+    single.recipe = dataclasses.replace(single.recipe, validate_every=100)
+    by_step = losses_of(single)
+    assert [step for step, loss in enumerate(by_step) if math.isnan(loss)] == [3]
+    (row,) = spoil(Trainer(tiny(steps=10, report_every=10), prepared, CPU, tmp_path), {3}).run()
+    assert row["skipped"] == 1
+    assert row["loss"] == row["charbonnier"] == pytest.approx(sum(by_step[:3] + by_step[4:]) / 9)
+    (row,) = spoil(Trainer(tiny(steps=10, report_every=10), prepared, CPU, tmp_path), {0, 2, 4, 6}).run()
+    assert row["skipped"] == 4
+
+
+def test_a_run_that_diverged_writes_its_last_report_and_goes_on_at_a_lower_rate(
+    prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny(steps=20, report_every=10, rate=8e-4, checkpoint_every=10)
+    with pytest.raises(DivergedError, match=r"^5 of 10 steps before step 20 .* such as rate=0\.0004$"):
+        losses_of(spoil(Trainer(recipe, prepared, CPU, tmp_path), {11, 12, 13, 14, 19}))
+    rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+    assert [(row["step"], row["skipped"]) for row in rows] == [("10", "0"), ("20", "5")]
+    assert not rows[1]["real_all"]
+    lower = Trainer(dataclasses.replace(recipe, rate=4e-4), prepared, CPU, tmp_path)
+    lower.resume()
+    assert "the rate was 0.0008 and is 0.0004 from step 10 on" in capsys.readouterr().out
+    (row,) = lower.run()
+    assert (row["step"], row["skipped"]) == (20, 0)
+
+
 def test_curves_and_export(prepared: Prepared, tmp_path: Path) -> None:
     trainer = Trainer(tiny(), prepared, CPU, tmp_path)
     losses_of(trainer)
@@ -195,17 +337,21 @@ def test_curves_and_export(prepared: Prepared, tmp_path: Path) -> None:
 
 def test_clips_to_show_are_scored_and_pictured_and_change_nothing_else(prepared: Prepared, tmp_path: Path) -> None:
     plain = losses_of(Trainer(tiny(), prepared, CPU, tmp_path / "plain"))
-    shown = dataclasses.replace(prepared, shown=[clip("vid4", 12, 48, 64, seed=7)])
+    shown = dataclasses.replace(
+        prepared, shown=[clip("walk", 12, 48, 64, seed=7), clip("city", 12, 64, 48, seed=8), clip("short", 5, 48, 64)]
+    )
     assert losses_of(Trainer(tiny(), shown, CPU, tmp_path)) == plain
     rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [float(row["shown_all"] or 0) > 5 for row in rows] == [False, True, True]
     assert not any(
         "shown" in name for name in csv.DictReader((tmp_path / "plain" / "curves.csv").open()).fieldnames or ()
     )
-    pictures = [torch.from_numpy(data.read_image(file)) for file in sorted((tmp_path / "pictures").iterdir())]
-    assert [tuple(picture.shape) for picture in pictures] == [(3, 48, 128)] * 2
-    assert torch.equal(pictures[0][..., 64:], shown.shown[0].hr[SETTLED])
-    assert not torch.equal(pictures[0], pictures[1])
+    pictures = {file.stem: torch.from_numpy(data.read_image(file)) for file in (tmp_path / "pictures").iterdir()}
+    assert sorted(pictures) == [f"0000{step}-{c}" for step in ("08", "12") for c in ("city", "short", "walk")]
+    assert [tuple(pictures[f"000008-{c.name}"].shape) for c in shown.shown] == [(3, 48, 128), (3, 64, 96), (3, 48, 128)]
+    for c in shown.shown:
+        assert torch.equal(pictures[f"000008-{c.name}"][..., c.hr.shape[-1] :], c.hr[: SETTLED + 1][-1])
+    assert not torch.equal(pictures["000008-walk"], pictures["000012-walk"])
 
 
 def test_start_weights_replace_what_fits(prepared: Prepared, tmp_path: Path) -> None:
@@ -217,18 +363,74 @@ def test_start_weights_replace_what_fits(prepared: Prepared, tmp_path: Path) -> 
     own = wider.state_dict()
     assert torch.equal(own["sr.tail.weight"], held["sr.tail.weight"].float())
     assert own["sr.head.weight"].shape[1] == held["sr.head.weight"].shape[1] + 3
+    begun = Trainer(
+        tiny(start=str(tmp_path / "start.safetensors"), model={"previous_lr": True}), prepared, CPU, tmp_path
+    )
+    assert f"{len(own) - 1} of {len(own)} tensors from {tmp_path}/start.safetensors" in begun.describe()
+    assert "tensors from" not in trainer.describe()
+
+
+def test_a_log_names_clips_left_out_and_says_where_nothing_validates(prepared: Prepared, tmp_path: Path) -> None:
+    short = [clip("one", 2, 64, 64), clip("two", 2, 64, 64)]
+    told = Trainer(tiny(), dataclasses.replace(prepared, train=[*prepared.train, *short]), CPU, tmp_path).describe()
+    assert "2 clips (2 too short or small: one, two), 3 real + 1 camera for validation" in told
+    assert "none for validation" in Trainer(tiny(), Prepared(prepared.train, [], []), CPU, tmp_path).describe()
 
 
 def test_a_checkpoint_is_split_and_a_mixture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
     tensors = {name: torch.full((20,), value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
     stem = tmp_path / "deep" / "checkpoint"
-    assert len(checkpoint.save(stem, tensors, {"step": 1})) == 3
+    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint at"):
+        checkpoint.load(stem)
+    first = checkpoint.save(stem, tensors, {"step": 1})
+    assert len(first) == 3
     found, record = checkpoint.load(stem)
     assert record == {"step": 1}
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
-    old = (tmp_path / "deep" / "checkpoint.2.safetensors").read_bytes()
-    checkpoint.save(stem, tensors, {"step": 2})
-    (tmp_path / "deep" / "checkpoint.2.safetensors").write_bytes(old)
-    with pytest.raises(checkpoint.CheckpointError, match=r"checkpoint\.2\.safetensors belongs to another step"):
+    old = first[2].read_bytes()
+    second = checkpoint.save(stem, tensors, {"step": 2})
+    assert sorted(stem.parent.iterdir()) == sorted(second)  # nothing of the old one is left
+    second[2].write_bytes(old)
+    with pytest.raises(checkpoint.CheckpointError, match=r"2\.safetensors belongs to another step"):
         checkpoint.load(stem)
+    second[2].unlink()
+    with pytest.raises(checkpoint.CheckpointError, match=r"2\.safetensors is missing"):
+        checkpoint.load(stem)
+
+
+@pytest.mark.parametrize("action", ["replace", "unlink"])
+def test_a_stop_at_any_moment_leaves_one_checkpoint_whole(
+    action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same step twice too: a new run in an old one's folder comes to it again."""
+    monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
+    stem, kept = tmp_path / "checkpoint", list[float]()
+    (tmp_path / "checkpoint.safetensors").write_bytes(b"the weights of a recipe of this name")
+
+    def save(value: float) -> None:
+        tensors = {name: torch.full((20,), value) for name in "abc"}
+        checkpoint.save(stem, tensors, {"step": 1, "seconds": value})
+
+    save(0.0)
+    true = getattr(Path, action)
+    for stop in range(4):
+        done = list[Path]()
+
+        def stopping(path: Path, *rest: Path) -> None:
+            if len(done) == stop:  # noqa: B023  (called in this round alone)
+                raise KeyboardInterrupt
+            done.append(path)  # noqa: B023
+            true(path, *rest)
+
+        monkeypatch.setattr(Path, action, stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            save(stop + 1.0)
+        monkeypatch.setattr(Path, action, true)
+        tensors, record = checkpoint.load(stem)
+        assert record["seconds"] in (stop, stop + 1.0)
+        assert all(torch.equal(tensors[name], torch.full((20,), record["seconds"])) for name in "abc")
+        kept.append(record["seconds"])
+        save(stop + 1.0)
+        assert len(list(tmp_path.iterdir())) == 4
+    assert kept == ([0, 1, 2, 4] if action == "replace" else [1, 2, 3, 4])

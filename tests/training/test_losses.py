@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vs_rafrvsr.training import losses
 from vs_rafrvsr.training.losses import Clip
+from vs_rafrvsr.training.recipe import RecipeError
 
 
 def clip_of(
@@ -113,6 +114,45 @@ def test_perceptual_compares_the_layers_asked_for(tmp_path: Path) -> None:
     assert torch.allclose(term(clip_of(output, truth)), expected, rtol=1e-4)
 
 
-def test_the_judge_may_not_teach() -> None:
-    with pytest.raises(ValueError, match="alexnet"):
-        losses.Perceptual("alexnet")
+def squeezenet(file: Path) -> Path:
+    """Weights of SqueezeNet, all 0 but the centre of the first filter, red to channel 0 of 64, and its bias of 0.5."""
+    tensors = {n: torch.zeros_like(t) for n, t in torchvision.models.squeezenet1_1(weights=None).state_dict().items()}
+    tensors["features.0.weight"][0, 0, 1, 1] = 1
+    tensors["features.0.bias"][0] = 0.5
+    torch.save(tensors, file) if file.suffix == ".pth" else save_file(tensors, file)
+    return file
+
+
+@pytest.mark.parametrize(("layers", "expected"), [((0,), 9), ((1,), 6.25), ((0, 1), (9 + 6.25) / 2)])
+@pytest.mark.parametrize("name", ["net.safetensors", "net.pth"])
+def test_layers_are_averaged_and_each_seen_as_it_left_its_own(
+    layers: tuple[int, ...], expected: float, name: str, tmp_path: Path
+) -> None:
+    """Red at 2 and -1 deviations from ImageNet's mean: 2.5 and -0.5 with the bias, 2.5 and 0 after the ReLU."""
+    term = losses.Perceptual("squeezenet1_1", layers, squeezenet(tmp_path / name))
+    output, truth = (torch.full((1, 1, 3, 32, 32), 0.485 + 0.229 * at) for at in (2, -1))
+    assert term(clip_of(output, truth)).tolist() == pytest.approx([expected / 64], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "AlexNet"])
+def test_the_judge_may_not_teach(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"'{name}': it judges"):
+        losses.Perceptual(name)
+
+
+@pytest.mark.parametrize(
+    ("network", "layers", "message"),
+    [
+        ("resnet18", (0,), "'resnet18': it has no sequence of `features`; torchvision's VGG"),
+        ("squeezenet1_1", (99,), r"layers \(99,\): squeezenet1_1 has 0 to 12"),
+        ("squeezenet1_1", (-1,), "has 0 to 12"),
+        ("squeezenet1_1", (), "has 0 to 12"),
+        ("squeezenet1_0", (0,), r"not the weights of squeezenet1_0, features\.0\.weight is missing or does not fit"),
+        ("mobilenet_v3_small", (0,), r"not the weights of mobilenet_v3_small, features\.0\.0\.weight is missing"),
+    ],
+)
+def test_a_network_or_layer_or_file_that_cannot_be_says_what_can(
+    network: str, layers: tuple[int, ...], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=message):
+        losses.Perceptual(network, layers, squeezenet(tmp_path / "net.safetensors"))

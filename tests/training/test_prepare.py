@@ -71,13 +71,25 @@ def test_random_damage_differs_by_variant_and_never_moves() -> None:
     assert not all(torch.equal(a.lr, b.lr) for a, b in zip(first.train, other.train, strict=True))
 
 
-def test_a_folder_of_clips_to_show_is_clean_whatever_the_recipe_damages(tmp_path: Path) -> None:
+def test_a_folder_of_clips_to_show_is_clean_whatever_the_recipe_damages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_image(tmp_path / "still" / "0.png", 64, 96)
     for i in range(7):
         write_image(tmp_path / "walk" / f"{i}.png", 64, 96, value=30 * i)
     recipe = change(RECIPE, {"data": {"degradation": "real"}})
     (found,) = subject.shown_clips(tmp_path, recipe, make_net(recipe, CPU), CPU)
     assert (found.name, found.flow.shape) == ("walk", (7, 4, 16, 24))
     assert torch.equal(found.lr, degrade(found.hr, "bi"))
+    assert "1 read, 1 skipped (still: 1 frames, 7 needed)" in capsys.readouterr().out
+
+
+def test_a_set_without_validation_clips_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    made(RECIPE)
+    assert "WARNING" not in capsys.readouterr().out
+    clips = Material(material().clips[:2], [])
+    prepare(clips, RECIPE, make_net(RECIPE, CPU), CPU, None, Shape(area=64))
+    assert "WARNING: no clip for validation: none of the sources is the one in 10" in capsys.readouterr().out
 
 
 def test_a_set_s_own_lr_frames_are_used() -> None:

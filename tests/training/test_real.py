@@ -13,9 +13,12 @@ from tests.training.fabricated import clip
 from vs_rafrvsr.models.warp import BicubicBase
 from vs_rafrvsr.training.codec import STREAMS, Codec, compress, jpeg
 from vs_rafrvsr.training.degrade import PHASE, degrade
-from vs_rafrvsr.training.real import RESAMPLERS, Damage, blur, draw, shrink, squeeze
+from vs_rafrvsr.training.real import RESAMPLERS, Damage, blur, draw, resize, shrink, squeeze
 
 HR = clip("a", 4, 64, 96).hr
+
+
+X264 = Codec(name="libx264", crf=30, preset="veryfast")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -39,10 +42,55 @@ def test_samples_stay_centred(resampler: str, middle: float | None) -> None:
 def test_the_same_seed_gives_the_same_clip_and_another_another() -> None:
     damages = [draw(rng(s)) for s in (1, 1, 2)]
     assert damages[0] == damages[1] != damages[2]
-    damage = Damage(noise=5.0, shot=5.0, codec=Codec(name="libx264", crf=30, preset="veryfast"))
+    damage = Damage(noise=5.0, shot=5.0, codec=X264)
     a, b, c = (squeeze(shrink(HR, damage, rng(s)), damage) for s in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    "damage", [Damage(codec=X264), Damage(quality=60), Damage(quality=60, codec=X264)], ids=["codec", "jpeg", "both"]
+)
+def test_squeeze_is_jpeg_then_the_encoder(damage: Damage) -> None:
+    lr = degrade(HR, "bi")
+    frames = lr.permute(0, 2, 3, 1).numpy()
+    if damage.quality:
+        frames = jpeg(frames, damage.quality)
+    if damage.codec:
+        frames = compress(frames, damage.codec)
+    squeezed = squeeze(lr, damage)
+    assert np.array_equal(squeezed.permute(0, 2, 3, 1).numpy(), frames)
+    assert not torch.equal(squeezed, lr)
+
+
+@pytest.mark.parametrize("resampler", RESAMPLERS)
+@pytest.mark.parametrize("middle", [None, 0.6])
+@pytest.mark.parametrize("shape", [None, (1.5, 0.6, 0.4)])
+def test_shrink_is_blur_then_the_middle_size_then_a_quarter(
+    shape: tuple[float, float, float] | None, middle: float | None, resampler: str
+) -> None:
+    damage = Damage(blur=shape, middle=middle, resampler=resampler)
+    x = HR.float() / 255
+    if shape:
+        x = blur(x, shape)
+    if middle:
+        x = resize(x, (38, 58), resampler)  # of 64x96
+    expected = (resize(x, (16, 24), resampler).clamp(0, 1) * 255).round().byte()
+    found = shrink(HR, damage, rng(), batch=3)
+    assert torch.equal(found, expected)
+    others = [Damage(), *(dataclasses.replace(damage, resampler=r) for r in RESAMPLERS if r != resampler)]
+    assert not any(torch.equal(found, shrink(HR, other, rng())) for other in others if other != damage)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63)])
+def test_odd_sides_are_encoded_with_their_border_repeated(name: str, height: int, width: int) -> None:
+    frames = np.ascontiguousarray(HR.permute(0, 2, 3, 1).numpy()[:, :height, :width])
+    codec = Codec(name=name, crf=20, preset="veryfast")
+    even = compress(np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"), codec)
+    found = compress(frames, codec)
+    assert found.shape == frames.shape
+    assert np.array_equal(found, even[:, :height, :width])
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -22,6 +22,8 @@ Frames = NDArray[np.uint8]
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VALIDATION_EVERY = 10
 """About one source in this many is kept for validation."""
+VIMEO_LISTS = ("sep_trainlist.txt", "sep_testlist.txt")
+"""Vimeo-90K's own lists of clips: the septuplets have both, the super-resolution test set the second alone."""
 FAULTS = {"1007429640_1": "a cut between frames 14 and 15"}
 """Clips of the packs that are not what their index says, by the stem of their file."""
 
@@ -59,11 +61,9 @@ class Reading:
         return self
 
     def summary(self) -> str:
-        """One line for a log."""
-        first = next(iter(self.skipped.items()), None)
-        return f"{len(self.sources)} read, {len(self.skipped)} skipped" + (
-            f", first {first[0]}: {first[1]}" if first else ""
-        )
+        """One line for a log, which names every skipped clip."""
+        reasons = "; ".join(f"{name}: {why}" for name, why in self.skipped.items())
+        return f"{len(self.sources)} read, {len(self.skipped)} skipped" + (f" ({reasons})" if reasons else "")
 
 
 class DataError(RuntimeError):
@@ -134,8 +134,11 @@ def read_vimeo(root: Path, names: Sequence[str]) -> Reading:
     return _read(names, clip, str).checked(root)
 
 
-def vimeo_list(path: Path, subset: int | None = None, seed: int = 0) -> list[str]:
-    """The names in `sep_trainlist.txt` or `sep_testlist.txt`, or a random `subset` of them (originally 2,500)."""
+def vimeo_list(root: Path, subset: int | None = None, seed: int = 0) -> list[str]:
+    """The names in the first of VIMEO_LISTS that `root` has, or a random `subset` of them (originally 2,500)."""
+    path = next((root / name for name in VIMEO_LISTS if (root / name).is_file()), None)
+    if path is None:
+        raise DataError(f"{root}: has neither {' nor '.join(VIMEO_LISTS)}, Vimeo-90K's lists of clips")
     names = path.read_text().split()
     if subset is None:
         return names
@@ -184,11 +187,11 @@ def _clip_of(
 ) -> Source:
     if len(files) < shortest:
         raise SkipError(f"{len(files)} frames, {shortest} needed")
+    if lr_files is not None and len(lr_files) != len(files):
+        raise SkipError(f"{len(lr_files)} LR frames, {len(files)} needed")
     hr = _stack(files, multiple)
     lr = None if lr_files is None else _stack(lr_files, multiple // SCALE)
-    if lr is not None and (
-        len(lr) != len(hr) or any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True))
-    ):
+    if lr is not None and any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True)):
         raise SkipError(f"LR {lr.shape} does not match truth {hr.shape}: a quarter of its size is needed")
     return Source(name, group, hr, lr)
 

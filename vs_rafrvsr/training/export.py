@@ -17,7 +17,6 @@ from vs_rafrvsr.training.variants import Variant
 def write(path: Path, trainer: Trainer) -> None:
     """Write the weights file; an experiment's network, which no plugin has, is named as such."""
     recipe = trainer.recipe
-    scored = next((row for row in reversed(trainer.history) if "real_settled" in row), {})
     header = weights.Header(
         architecture=recipe.architecture if is_plain(recipe.model) else f"{recipe.architecture}-variant",
         config=config(recipe),
@@ -30,9 +29,9 @@ def write(path: Path, trainer: Trainer) -> None:
             "before": before(recipe.start),
         },
         quality={
-            f"validation PSNR-Y, {kind}": round(scored[f"{kind}_all"], 3)
+            f"validation PSNR-Y, {kind}": round(trainer.scored[f"{kind}_all"], 3)
             for kind in ("real", "camera", "layered")
-            if f"{kind}_all" in scored
+            if f"{kind}_all" in trainer.scored
         },
     )
     path.parent.mkdir(parents=True, exist_ok=True)

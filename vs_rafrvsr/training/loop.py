@@ -6,13 +6,12 @@ import csv
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vs_rafrvsr.training import checkpoint, losses
@@ -39,7 +38,8 @@ def make_net(recipe: Recipe, device: torch.device) -> Net:
     """The recipe's network, initialised from its seed and from its start weights.
 
     Raises:
-        RecipeError: a file has nothing for this network.
+        RecipeError: a file has nothing for this network, or for RAFT not all.
+        CheckpointError: a file holds no tensors.
     """
     torch.manual_seed(recipe.seed)
     phase = PHASE[recipe.data.degradation]
@@ -55,18 +55,45 @@ def make_net(recipe: Recipe, device: torch.device) -> Net:
         )
     initialise(net)
     own = net.state_dict()
-    for file, prefix in ((recipe.flow.weights, "raft."), (recipe.start, "")):
-        found = load_file(file) if file else {}
-        if prefix and not any(name.startswith(prefix) for name in found):
-            found = {prefix + name: tensor for name, tensor in found.items()}  # torchvision's own file
-        fitting = {
-            k: t.float() for k, t in found.items() if k.startswith(prefix) and k in own and own[k].shape == t.shape
-        }
-        if file and not fitting:
-            raise RecipeError(f"{file}: none of its {len(found)} tensors fits the model; give weights of {recipe.name}")
-        own |= fitting
+    if recipe.flow.weights:
+        own |= _raft_weights(recipe.flow.weights, own)
+    own |= start_weights(recipe, own)
     net.load_state_dict(own)
     return net.to(device)
+
+
+def start_weights(recipe: Recipe, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the recipe's start weights whose name and shape are in `own`.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    found = checkpoint.read(Path(recipe.start)) if recipe.start else {}
+    fitting = _fitting(found, own)
+    if recipe.start and not fitting:
+        raise RecipeError(
+            f"{recipe.start}: none of its {len(found)} tensors fits the model; give weights of {recipe.name}"
+        )
+    return fitting
+
+
+def _raft_weights(file: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor of RAFT, from weights of this project or from torchvision's own file."""
+    found = checkpoint.read(Path(file))
+    if not any(name.startswith("raft.") for name in found):
+        found = {f"raft.{name}": tensor for name, tensor in found.items()}
+    raft = {name: tensor for name, tensor in own.items() if name.startswith("raft.")}
+    fitting = _fitting(found, raft)
+    if not fitting or len(fitting) < len(raft):
+        raise RecipeError(
+            f"{file}: {len(fitting)} of its {len(found)} tensors fit, and this network's RAFT has {len(raft)}; "
+            "flow.weights is a file of this project or torchvision's raft_small"
+        )
+    return fitting
+
+
+def _fitting(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: t.float() for name, t in found.items() if name in own and own[name].shape == t.shape}
 
 
 class Trainer:
@@ -102,13 +129,17 @@ class Trainer:
         self.weights, self.terms = self._losses()
         self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
         self.step = 0
-        self.summed_from = 0
         self.seconds = 0.0
         rows = self.share.stop - self.share.start
         self.plan = torch.zeros(rows, len(PLAN), dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
         self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
+        self.summed = torch.zeros((), device=device)
+        """Steps in the sums: those whose gradient was finite."""
         self.history: list[dict[str, float]] = []
+        self.scored: dict[str, float] = {}
+        """The last validation's columns, of this run or of the one that it resumes."""
+        self.made_of = self._fingerprints()
         self._advance: Callable[[], None] | None = None
 
     def _losses(self) -> tuple[dict[str, float], dict[str, losses.Term]]:
@@ -120,6 +151,22 @@ class Trainer:
             file = Path(plan.features) if plan.features else None
             terms["perceptual"] = losses.Perceptual(plan.network, plan.layers, file).to(self.device)
         return weights, terms
+
+    def _fingerprints(self) -> dict[str, str]:
+        """Of what training depends on and neither the recipe nor a checkpoint's tensors hold.
+
+        Of clips what was decoded: what the device rendered, shrank or encoded may differ by a bit from start to start.
+        """
+        clips, joint = self.prepared.train, self.recipe.flow.joint
+        sums = [int(c.hr.sum()) for c in clips if not c.camera]
+        frozen = {k: t for k, t in self.net.state_dict().items() if k.startswith(FLOW_PARTS) and not joint}
+        judge = self.terms.get("perceptual")
+        features = judge.state_dict() if isinstance(judge, losses.Perceptual) else {}
+        return {
+            "clips": checkpoint.fingerprint([*(f"{c.name}{tuple(c.lr.shape)}" for c in clips), str(sums)]),
+            "the flow network's weights": checkpoint.fingerprint(frozen.values()),
+            "the feature network's weights": checkpoint.fingerprint(features.values()),
+        }
 
     def _optimiser(self) -> Optimiser:
         recipe = self.recipe
@@ -159,8 +206,10 @@ class Trainer:
         self.optimiser.backward(parts["loss"])
         self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)
+        fine = self.optimiser.norm.isfinite()
         for name, value in parts.items():
-            self.sums[name] += value.detach()
+            self.sums[name] += torch.where(fine, value.detach(), self.optimiser.nothing)
+        self.summed += fine
 
     def _capture(self) -> Callable[[], None]:
         """The step as one CUDA graph; weights and counters are as before. On the CPU the step itself."""
@@ -185,8 +234,7 @@ class Trainer:
         return graph.replay
 
     def _zero_sums(self) -> None:
-        self.summed_from = self.step
-        for value in self.sums.values():
+        for value in (*self.sums.values(), self.summed):
             value.zero_()
 
     def _fill_plan(self, rng: np.random.Generator) -> None:
@@ -231,29 +279,30 @@ class Trainer:
             }
             for value in self.sums.values():
                 self.team.mean(value)
-            row |= {name: float(value) / (self.step - self.summed_from) for name, value in self.sums.items()}
+            summed = float(self.summed) or math.nan
+            row |= {name: float(value) / summed for name, value in self.sums.items()}
             row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
             self._zero_sums()
             if now - skipped > max(MOST_SKIPPED * steps, 4):
+                self._append(row)
                 raise DivergedError(
-                    f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; "
-                    f"resume from the last checkpoint with a lower rate"
+                    f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; resume from "
+                    f"the last checkpoint, or begin again, with a lower rate, such as rate={recipe.rate / 2:g}"
                 )
             skipped, seconds = now, self.seconds
             last = self.step >= recipe.steps
             if last or self.step % recipe.validate_every < steps:
-                row |= {
+                self.scored = {
                     f"{kind}_{name}": value for kind, score in self.scores().items() for name, value in score.items()
                 }
-            self.history.append(row)
-            if self.team.leads:
-                self._append(row)
+                row |= self.scored
+            self._append(row)
             if last or self.step % recipe.checkpoint_every < steps:
                 self.save()
             yield row
 
     def scores(self) -> dict[str, dict[str, float]]:
-        """Validation of the averaged weights, in fp32, on each kind of clips; a picture of those that are shown."""
+        """Validation of the averaged weights, in fp32, on each kind of clips; pictures of those that are shown."""
         unroll = Unroll(self.net, self.unroll.joint_updates, None)
 
         def frames(lr: Tensor, flow: Tensor) -> Tensor:
@@ -264,8 +313,8 @@ class Trainer:
                 kind: validate(frames, clips)._asdict() | {"lost": validate_long(frames, clips)}
                 for kind, clips in self._judges().items()
             }
-            if self.prepared.shown and self.team.leads:
-                self._picture(unroll, self.prepared.shown[0])
+            for clip in self.prepared.shown if self.team.leads else ():
+                self._picture(unroll, clip)
         return found
 
     def _judges(self) -> dict[str, list[PoolClip]]:
@@ -275,21 +324,24 @@ class Trainer:
 
     @torch.no_grad()
     def _picture(self, unroll: Unroll, clip: PoolClip) -> None:
-        """A settled frame of the clip, output beside truth, as pictures/STEP.png."""
+        """A settled frame of the clip, output beside truth, as pictures/STEP-CLIP.png."""
         part = slice(SETTLED + 1)
         output = unroll(clip.lr[None, part].float() / 255, clip.flow[None, part, :2].float())[0][0, -1]
         pair = torch.cat([(output.clamp(0, 1) * 255).round().byte(), clip.hr[part][-1]], 2)
         folder = self.out / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(folder / f"{self.step:06}.png"), pair.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
+        file = folder / f"{self.step:06}-{clip.name}.png"
+        cv2.imwrite(str(file), pair.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
 
     def describe(self) -> str:
         """What is trained on what, for a log."""
-        left_out = self.pool.left_out
-        held = " + ".join(f"{len(clips)} {kind}" for kind, clips in self._judges().items())
+        left_out, own = self.pool.left_out, self.net.state_dict()
+        held = " + ".join(f"{len(clips)} {kind}" for kind, clips in self._judges().items()) or "none"
+        start = f"{len(start_weights(self.recipe, own))} of {len(own)} tensors from {self.recipe.start}, "
         return (
-            f"{self.optimiser.weights.numel():,} parameters, {len(self.pool.lengths)} clips"
-            + (f" ({len(left_out)} too short or small, first {left_out[0]})" if left_out else "")
+            f"{self.optimiser.weights.numel():,} parameters, {start if self.recipe.start else ''}"
+            + f"{len(self.pool.lengths)} clips"
+            + (f" ({len(left_out)} too short or small: {', '.join(left_out)})" if left_out else "")
             + f", {held} for validation, step {self.step}"
         )
 
@@ -302,19 +354,26 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "rng": self.rng.bit_generator.state,
+            "scored": self.scored,
+            "made_of": self.made_of,
         }
         checkpoint.save(self.out / "checkpoint", self.optimiser.state(), record)
 
     def resume(self) -> None:
-        """Go on from the checkpoint in `out`, exactly; one of another recipe is refused."""
+        """Go on from the checkpoint in `out`, exactly; one of another recipe, other clips or other files is refused."""
         tensors, record = checkpoint.load(self.out / "checkpoint")
-        if changed := differences(self.recipe, record["recipe"]):
+        held = record.get("made_of", {})
+        changed = differences(self.recipe, record["recipe"])
+        changed += [name for name, own in self.made_of.items() if held.get(name) != own]
+        if changed:
             raise checkpoint.CheckpointError(
                 f"the checkpoint in {self.out} was made with other values of {', '.join(changed)}: "
-                "resume with the same recipe, or begin a new run with start=FILE"
+                "resume with the same recipe, clips and files, or begin a new run with start=FILE"
             )
+        if (before := record["recipe"]["rate"]) != self.recipe.rate:
+            print(f"the rate was {before:g} and is {self.recipe.rate:g} from step {record['step']} on", flush=True)
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
-        self.step, self.seconds = record["step"], record["seconds"]
+        self.step, self.seconds, self.scored = record["step"], record["seconds"], record["scored"]
         self.rng.bit_generator.state = record["rng"]
         self._zero_sums()
 
@@ -339,7 +398,10 @@ class Trainer:
             writer.writerows(row for row in done if float(row["step"]) <= self.step)
 
     def _append(self, row: dict[str, float]) -> None:
-        """One line of curves.csv; validation columns stay empty between validations."""
+        """A report: one line of curves.csv, whose validation columns stay empty between validations."""
+        self.history.append(row)
+        if not self.team.leads:
+            return
         with (self.out / "curves.csv").open("a", newline="") as stream:
             csv.DictWriter(stream, self._columns()).writerow({name: f"{value:.6g}" for name, value in row.items()})
 

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 import torchvision
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vs_rafrvsr.models.warp import SCALE, warp
+from vs_rafrvsr.training import checkpoint
+from vs_rafrvsr.training.recipe import RecipeError
 
 CHARBONNIER_EPSILON = 1e-3
 
@@ -94,10 +95,13 @@ class Perceptual(nn.Module):
     """Squared difference of a feature network's responses (Johnson et al. 2016), its layers weighted alike.
 
     Args:
-        network: any torchvision classifier with `features`, by name (`vgg19`, `squeezenet1_1`, ...); never AlexNet,
-            whose LPIPS judges the result.
+        network: a torchvision classifier with a sequence of `features`, by name (`vgg19`, `squeezenet1_1`, ...); never
+            AlexNet, whose LPIPS judges the result.
         layers: indices into `features` whose outputs are compared.
-        weights: a safetensors file in torchvision's names; torchvision's own weights when None.
+        weights: a file in torchvision's names, safetensors or .pth; torchvision's own weights when None.
+
+    Raises:
+        RecipeError: the network has no such layers, or the file is another network's.
     """
 
     mean: Tensor
@@ -105,18 +109,37 @@ class Perceptual(nn.Module):
 
     def __init__(self, network: str = "vgg19", layers: tuple[int, ...] = (35,), weights: Path | None = None) -> None:
         super().__init__()
-        if network == "alexnet":
-            raise ValueError("perceptual network 'alexnet': it judges (LPIPS), so it must not teach; try 'vgg19'")
+        if network.lower() == "alexnet":  # torchvision does not mind the case either
+            raise RecipeError(f"perceptual network {network!r}: it judges (LPIPS), so it must not teach; try 'vgg19'")
         model = torchvision.models.get_model(network, weights="DEFAULT" if weights is None else None)
-        self.features = model.features[: max(layers) + 1]
+        features = getattr(model, "features", None)
+        if not isinstance(features, nn.Sequential):
+            raise RecipeError(
+                f"perceptual network {network!r}: it has no sequence of `features`; torchvision's VGG, SqueezeNet, "
+                "DenseNet, MobileNet, EfficientNet and ConvNeXt have"
+            )
+        if not layers or not all(0 <= index < len(features) for index in layers):
+            raise RecipeError(f"perceptual layers {layers}: {network} has 0 to {len(features) - 1}")
+        self.features = features[: max(layers) + 1]
+        for module in self.features.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # it would overwrite the response of the layer before
         if weights is not None:
-            held = load_file(weights)
-            names = self.features.state_dict()
-            self.features.load_state_dict({name: held[f"features.{name}"] for name in names})
+            self._load(weights, network)
         self.layers = layers
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
         self.requires_grad_(False).eval()
+
+    def _load(self, weights: Path, network: str) -> None:
+        held, own = checkpoint.read(weights), self.features.state_dict()
+        found = {name: held[f"features.{name}"] for name in own if f"features.{name}" in held}
+        for name, tensor in own.items():
+            if name not in found or found[name].shape != tensor.shape:
+                raise RecipeError(
+                    f"{weights}: not the weights of {network}, features.{name} is missing or does not fit"
+                )
+        self.features.load_state_dict(found)
 
     def responses(self, frames: Tensor) -> list[Tensor]:
         """Frames (N, 3, H, W) in [0, 1] -> the chosen layers' outputs."""

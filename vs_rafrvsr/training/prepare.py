@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data, layers, motion, real
+from vs_rafrvsr.training.checkpoint import fingerprint
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
@@ -74,8 +75,8 @@ class Material:
 
     @classmethod
     def of_vimeo(cls, root: Path, recipe: Recipe, shape: Shape) -> Material:
-        """Vimeo-90K: the clips of `sep_trainlist.txt`, or the recipe's subset of them."""
-        names = data.vimeo_list(root / "sep_trainlist.txt", recipe.data.subset or None, recipe.seed)
+        """Vimeo-90K in either published layout: the clips of its list, or the recipe's subset of them."""
+        names = data.vimeo_list(root, recipe.data.subset or None, recipe.seed)
         reading = data.read_vimeo(root, names[: shape.limit])
         print(f"{root.name}: {reading.summary()}", flush=True)
         return cls(reading.sources, [])
@@ -114,6 +115,9 @@ def prepare(
             seen[clip.source, kind] += 1
             if seen[clip.source, kind] <= VALIDATION_PER_SOURCE:
                 kept[kind].append(clip)
+    if not seen:
+        every = recipe.data.validation_every
+        print(f"WARNING: no clip for validation: none of the sources is the one in {every} that is kept", flush=True)
     return Prepared([c for c in clips if not held(c.source)], **kept)
 
 
@@ -122,7 +126,9 @@ def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.devic
     """A folder of clips, a folder of truth frames each; a recipe for real video sees them clean, by bicubic."""
     kind = "bi" if recipe.data.degradation == "real" else recipe.data.degradation
     clean = replace(recipe, data=replace(recipe.data, degradation=kind))
-    clips = [_bare(source, 0, 0, clean, device) for source in data.read_folders(folder).sources]
+    reading = data.read_folders(folder)
+    print(f"{folder.name}: {reading.summary()}", flush=True)
+    clips = [_bare(source, 0, 0, clean, device) for source in reading.sources]
     return clips if recipe.flow.joint else [replace(c, flow=clip_flow(flow_net, c.lr)) for c in clips]
 
 
@@ -230,13 +236,9 @@ def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | No
 
 def _flow_key(clips: Sequence[PoolClip], net: Net, recipe: Recipe) -> str:
     """What the flow of clips depends on."""
-    digest = hashlib.sha256(f"{recipe.flow.updates} {recipe.flow.scale}".encode())
-    for name, tensor in sorted(net.state_dict().items()):
-        if name.startswith(FLOW_PARTS):
-            digest.update(tensor.cpu().numpy().tobytes())
-    for clip in clips:
-        digest.update(f"{clip.name}{tuple(clip.lr.shape)}{int(clip.lr.sum())}".encode())
-    return digest.hexdigest()[:16]
+    weights = (tensor for name, tensor in sorted(net.state_dict().items()) if name.startswith(FLOW_PARTS))
+    given = (f"{clip.name}{tuple(clip.lr.shape)}{int(clip.lr.sum())}" for clip in clips)
+    return fingerprint([f"{recipe.flow.updates} {recipe.flow.scale}", *weights, *given])
 
 
 @torch.no_grad()
@@ -245,6 +247,11 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     name = f"{source.name}#{variant}" if variant else source.name
     hr = torch.from_numpy(source.hr).to(device)
     if source.lr is not None:
+        if recipe.data.degradation != "bi":
+            raise data.DataError(
+                f"{name} has LR frames of its own, which are bicubic: data.degradation is bi for them, not "
+                f"{recipe.data.degradation}"
+            )
         lr = torch.from_numpy(source.lr).to(device)
     else:
         lr = small(hr, recipe.data.degradation, _generator(f"{seed}:{name}"))

@@ -52,7 +52,7 @@ class Flow:
     joint_updates: int = 2
     """RAFT's updates inside a joint step."""
     weights: str = ""
-    """A safetensors file whose `raft.*` tensors RAFT starts from."""
+    """A safetensors file whose `raft.*` tensors RAFT starts from, or torchvision's raft_small."""
     scale: float = 2.0
     """RAFT sees frames enlarged by this factor."""
 
@@ -81,11 +81,11 @@ class Losses:
     flow_original: float = 0.0
     flow_known: float = 0.0
     network: str = "vgg19"
-    """The perceptual term's: any torchvision classifier with `features`, but AlexNet."""
+    """The perceptual term's: a torchvision classifier with a sequence of `features` (VGG and others), but AlexNet."""
     layers: tuple[int, ...] = (35,)
     """Indices into its `features` whose outputs are compared."""
     features: str = ""
-    """Its weights, a safetensors file in torchvision's names; torchvision's own if empty."""
+    """Its weights, a safetensors or .pth file in torchvision's names; torchvision's own if empty."""
     ramp: float = 0.0
     """Frame t of T weighs 1 + ramp * t / (T - 1), the weights scaled to mean 1."""
 
@@ -174,6 +174,7 @@ def _override(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]
 INCIDENTAL = {
     "name",
     "start",
+    "rate",
     "compiled",
     "report_every",
     "validate_every",
@@ -181,7 +182,7 @@ INCIDENTAL = {
     "flow.weights",
     "losses.features",
 }
-"""Keys that may change when a run is resumed."""
+"""Keys that may change when a run is resumed. What lies in the files is compared by itself (`Trainer.made_of`)."""
 REHEARSAL = {
     "batch": 2,
     "frames": 3,
