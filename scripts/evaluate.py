@@ -3,7 +3,8 @@
 
 DIR holds a folder of frames per clip. A MODEL is `bicubic`, `bicubic-aligned`, a model's name or a weights file. LR
 frames are made from the truth as the protocol says, or come from --lr, of the same layout. FILE is added to, so that
-models can be scored one after the other; figures of another protocol, other truth or other options are refused.
+models can be scored one after the other; figures of another machine, protocol, other truth, options or weights of the
+same name are refused.
 """
 
 from __future__ import annotations
@@ -21,25 +22,26 @@ from rich.console import Console
 from rich.table import Table
 
 from vs_rafrvsr import weights
-from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.evaluation import (
     ALEXNET,
     ALIGNED,
     BICUBIC,
     DIGITS,
+    FAULTS,
     HEADS,
-    EvaluationError,
     damaged,
     fingerprint,
     judge,
+    machine,
     mean,
     measure,
+    named,
     packed,
     small,
     upscaler,
     weights_of,
 )
-from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.metrics.protocol import PROTOCOLS, EvaluationError
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
 
@@ -49,28 +51,34 @@ def main() -> None:
     args = arguments()
     started = time.monotonic()
     protocol = PROTOCOLS[args.protocol]
-    reading = data.read_folders(args.truth, shortest=1, lr_root=args.lr, multiple=SCALE)
+    reading = data.read_folders(args.truth, shortest=protocol.shortest, lr_root=args.lr, multiple=SCALE)
     print(reading.summary())
     truth = {source.name: packed(source.hr) for source in reading.sources}
     lr = {s.name: damaged(small(s, protocol), s.name, args.noise, args.crf) for s in reading.sources}
     setting = {
+        "machine": machine(args.device),
         "protocol": dataclasses.asdict(protocol),
         "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
         "lr": {"made": "by the protocol" if args.lr is None else "given", "sha256": fingerprint(lr)},
         "damage": {"noise": args.noise, "H.264 crf": args.crf},
         "leadin": args.leadin,
     }
-    result = opened(args.json, setting)
+    models = named(args.models)
+    marks = {
+        name: None if model in (BICUBIC, ALIGNED) else weights.read_fingerprint(weights_of(model))
+        for name, model in models.items()
+    }
+    result = opened(args.json, setting, marks)
     options = {} if args.leadin is None else {"leadin": args.leadin}
     lpips = judge(args.features, args.device)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    for model in args.models:
+    for name, model in models.items():
         upscale = upscaler(model, protocol, args.device, **options)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             parts = measure(pool, protocol, upscale, truth, lr, lpips)
-        clips = {name: part.result() for name, part in parts.items()}
-        weighed = {} if model in (BICUBIC, ALIGNED) else {"weights": weights.read_fingerprint(weights_of(model))}
-        result["models"][Path(model).stem] = {**weighed, "clips": clips, "mean": mean(list(clips.values()))}
+        clips = {clip: part.result() for clip, part in parts.items()}
+        weighed = {"weights": marks[name]} if marks[name] else {}
+        result["models"][name] = {**weighed, "clips": clips, "mean": mean(list(clips.values()))}
         args.json.write_text(json.dumps(result, indent=1) + "\n")
         print(f"{model}: {time.monotonic() - started:.0f} s", flush=True)
     Console(width=120).print(table(result))
@@ -92,11 +100,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def opened(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
+def opened(file: Path, setting: dict[str, Any], marks: dict[str, str | None]) -> dict[str, Any]:
     """The result so far.
 
     Raises:
-        EvaluationError: its figures were made in another way.
+        EvaluationError: its figures were made in another way, or are of other weights of the same name.
     """
     if not file.exists():
         return {**setting, "unit": "mean of the clips' means over frames", "models": {}}
@@ -106,6 +114,11 @@ def opened(file: Path, setting: dict[str, Any]) -> dict[str, Any]:
             raise EvaluationError(
                 f"{file} holds figures with {key} {held.get(key)}, not {value}: they must not be mixed; "
                 "write to another file"
+            )
+    for name, mark in marks.items():
+        if name in held["models"] and held["models"][name].get("weights") != mark:
+            raise EvaluationError(
+                f"{file} holds figures of other weights named {name}: take them out of it, or write to another file"
             )
     return held
 
@@ -124,5 +137,5 @@ def table(result: dict[str, Any]) -> Table:
 if __name__ == "__main__":
     try:
         main()
-    except (EvaluationError, data.DataError, RafrvsrError) as error:
+    except FAULTS as error:
         raise SystemExit(f"evaluate: {error}") from None

@@ -27,6 +27,7 @@ README, WEIGHTS = ROOT / "README.md", ROOT / "vs_rafrvsr" / "weights"
 NOISE = ROOT / "samples" / "noise.json"
 BEGIN, END = "<!-- {}: by scripts/model_table.py -->\n", "<!-- end of {} -->\n"
 METRICS = {"PSNR-Y": "{:.2f}", "SSIM-Y": "{:.4f}", "LPIPS": "{:.3f}", "tOF": "{:.3f}"}
+NOISE_METRICS = {"PSNR-Y": "{:.2f}", "LPIPS": "{:.3f}", "tOF": "{:.3f}", "residual noise": "{:.2f}"}
 CAUSAL = ", leadin=0"
 """Ends the names of figures of the strictly causal filter."""
 
@@ -102,7 +103,9 @@ def noise_table(result: dict[str, Any]) -> Iterator[str]:
     )
     for label, scores in rows.items():
         figures = (scores[name] for name in names)
-        yield line([label, *(f"{f['PSNR-Y']:.2f} / {f['LPIPS']:.3f} / {f['residual noise']:.2f}" for f in figures)])
+        yield line(
+            [label, *(" / ".join(form.format(f[name]) for name, form in NOISE_METRICS.items()) for f in figures)]
+        )
 
 
 def measured_on(quality: dict[str, float]) -> list[str]:

@@ -26,13 +26,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vs_rafrvsr import weights
-from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.evaluation import (
     ALIGNED,
     BICUBIC,
     DIGITS,
+    FAULTS,
     Clips,
-    EvaluationError,
     Scores,
     damaged,
     fingerprint,
@@ -40,6 +39,7 @@ from vs_rafrvsr.metrics.evaluation import (
     machine,
     mean,
     measure,
+    named,
     packed,
     phase_of,
     small,
@@ -80,7 +80,7 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": machine(args.device),
         "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
-        "weights": {Path(m).stem: weights.read_fingerprint(weights_of(m)) for m in args.models},
+        "weights": {name: weights.read_fingerprint(weights_of(m)) for name, m in named(args.models).items()},
         "tables": {},
     }
     lpips = judge(args.features, args.device)
@@ -115,7 +115,7 @@ def measured(
     """A row for every damage: the means of bicubic and of the models of the protocol's phase."""
     baseline = TABLES[protocol.name]
     own = [baseline, *(model for model in models if phase_of(model) == PHASE[protocol.degradation])]
-    ways = {Path(model).stem: upscaler(model, protocol, device) for model in own}
+    ways = {name: upscaler(model, protocol, device) for name, model in named(own).items()}
     for label, damage in DAMAGE.items():
         lr = {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -141,5 +141,5 @@ def table(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:
 if __name__ == "__main__":
     try:
         main()
-    except (EvaluationError, data.DataError, RafrvsrError) as error:
+    except FAULTS as error:
         raise SystemExit(f"noise: {error}") from None

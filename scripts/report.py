@@ -3,9 +3,9 @@
 
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
-MODEL (by default FRVSR and RAFRVSR) and truth: videos, stills under a slider, crops. Tables come from the JSON files
-in samples/ that evaluate.py, noise.py and compare_flow.py wrote, curves from every curves.csv below --curves.
-The page needs no server and loads nothing from elsewhere.
+MODEL (by default those for BI) and truth: videos, stills under a slider, crops. Tables come from the JSON files
+in samples/ that evaluate.py, noise.py, compare_flow.py and plateau_table.py wrote, curves from every curves.csv below
+--curves. The page needs no server and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ import numpy as np
 import torch
 
 from vs_rafrvsr.encode.process import find_ffmpeg
-from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics import figures
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import BICUBIC, EvaluationError, packed, upscaler
+from vs_rafrvsr.metrics.evaluation import BICUBIC, FAULTS, named, packed, upscaler
 from vs_rafrvsr.metrics.fidelity import Frames, luma, psnr_y
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.models.registry import MODELS
@@ -65,7 +64,7 @@ def main() -> None:
         clips=clips,
         crop=CROP,
         tables=list(figures.tables(args.samples)),
-        charts=list(figures.charts(sorted(args.curves.rglob("curves.csv")) if args.curves else [])),
+        charts=list(figures.charts(sorted(args.curves.rglob("curves.csv")))),
         chart=figures.SIZE,
     )
     (args.out / "index.html").write_text(page)
@@ -82,15 +81,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--truth", type=Path, help="a folder of frames per clip")
     parser.add_argument("--frames", type=int, help="only so many of each clip, for a rehearsal")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where the figures' JSON files are")
-    parser.add_argument("--curves", type=Path, metavar="DIR", help="a folder with training runs anywhere below")
+    parser.add_argument("--curves", type=Path, default=SAMPLES / "curves", metavar="DIR", help="runs, anywhere below")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "report", metavar="DIR")
     parser.add_argument("--device", default="auto")
     return parser.parse_intermixed_args()
 
 
 def read_folder(root: Path) -> Iterator[tuple[str, Frames]]:
-    """Clips of a folder."""
-    for source in data.read_folders(root, shortest=1).sources:
+    """Clips of a folder; prints what was read and skipped."""
+    reading = data.read_folders(root, shortest=1)
+    print(reading.summary())
+    for source in reading.sources:
         yield source.name, packed(source.hr)
 
 
@@ -126,10 +127,10 @@ def upscaled(name: str, truth: Frames, models: list[str], device: str) -> Iterat
     """Every way of showing a clip, from the worst to the truth."""
     lr = packed(degrade(torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2))), "bi").numpy())
     yield Way("low-res", None, lr)
-    for model in (BICUBIC, *models):
+    for way, model in named((BICUBIC, *models)).items():
         clip = upscaler(model, PROTOCOLS["bi"], device)(to_clip(lr))
         frames = np.stack(list(play(clip, f"{name} {model}")))
-        yield Way(Path(model).stem, float(psnr_y(truth, frames).mean()), frames)
+        yield Way(way, float(psnr_y(truth, frames).mean()), frames)
     yield Way("truth", None, truth)
 
 
@@ -166,5 +167,5 @@ def write_video(path: Path, frames: Frames) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (EvaluationError, data.DataError, RafrvsrError) as error:
+    except FAULTS as error:
         raise SystemExit(f"report: {error}") from None

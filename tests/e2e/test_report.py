@@ -12,22 +12,45 @@ from typing import Any
 
 import cv2
 import pytest
+import torch
 
 from tests.metrics.pictures import moving
+from vs_rafrvsr import weights
+from vs_rafrvsr.metrics.figures import charts
+from vs_rafrvsr.models.frvsr import FRVSR
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAYS = ["low-res", "bicubic", "rafrvsr", "truth"]
+WAYS = ["low-res", "bicubic", "frvsr-bi", "rafrvsr", "truth"]
+SECOND = "second #2? 100%"
+"""A clip's name that has to be quoted in a URL."""
 VISIBLE = "[...document.querySelectorAll('.clip:not([hidden]) video')]"
+
+
+def write_truth(folder: Path, *clips: str) -> None:
+    for clip in clips:
+        (folder / clip).mkdir(parents=True)
+        for i, frame in enumerate(moving(6, 128, 160, 2)):
+            cv2.imwrite(str(folder / clip / f"{i}.png"), frame)
+
+
+def untrained_frvsr(path: Path) -> Path:
+    torch.manual_seed(0)
+    config = {"channels": 8, "blocks": 1}
+    header = weights.Header(architecture="frvsr", config=config, degradation="BI", training={}, quality={})
+    weights.save(path, header, FRVSR(**config).state_dict())
+    return path
+
+
+def report(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, SCRIPT, "--device", "cpu", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
-    for clip in ("first", "second"):
-        (folder / "truth" / clip).mkdir(parents=True)
-        for i, frame in enumerate(moving(6, 128, 160, 2)):
-            cv2.imwrite(str(folder / "truth" / clip / f"{i}.png"), frame)
+    write_truth(folder / "truth", "first", SECOND)
     models = {"bicubic": {"mean": {"PSNR-Y": 23.5, "LPIPS": 0.5}}, "ours": {"mean": {"PSNR-Y": 26.25, "LPIPS": 0.25}}}
     (folder / "vid4-bi.json").write_text(json.dumps({"protocol": {"source": "all frames"}, "models": models}))
     (folder / "run").mkdir()
@@ -35,7 +58,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "run" / "curves.csv").write_text("\n".join(rows))
     options = {"--truth": folder / "truth", "--samples": folder, "--out": folder / "page"}
     words = [*(word for pair in options.items() for word in pair), "--curves", folder]
-    subprocess.run([sys.executable, SCRIPT, "--device", "cpu", *words], check=True)
+    done = report(untrained_frvsr(folder / "frvsr-bi.safetensors"), "rafrvsr", *words)
+    assert done.returncode == 0, done.stderr
     return folder / "page" / "index.html"
 
 
@@ -94,7 +118,28 @@ def test_videos_play_together_and_stop(page: Any) -> None:  # noqa: ANN401
     page.wait_for_function(played)
     page.get_by_role("button", name="Pause").click()
     assert page.evaluate(f"{VISIBLE}.every(video => video.paused)")
-    page.get_by_role("button", name="second").click()
+    page.get_by_role("button", name=SECOND).click()
     assert page.locator("#first").is_hidden()
     page.wait_for_function(played)
-    assert page.evaluate(f"{VISIBLE}.map(video => video.videoWidth)") == [40, 160, 160, 160]
+    assert page.evaluate(f"{VISIBLE}.map(video => video.videoWidth)") == [40, 160, 160, 160, 160]
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+
+
+def test_without_a_browser_shipped_curves_and_what_was_skipped(tmp_path: Path) -> None:
+    write_truth(tmp_path / "truth", "whole")
+    (tmp_path / "truth" / "empty").mkdir()
+    done = report("bicubic", "--frames", "1", "--truth", tmp_path / "truth", "--out", tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    assert "1 read, 1 skipped" in done.stdout
+    assert "empty: 0 frames, 1 needed" in done.stdout
+    shown = list(charts(sorted((SCRIPT.parents[1] / "samples" / "curves").rglob("curves.csv"))))
+    html = (tmp_path / "page" / "index.html").read_text()
+    assert html.count("<polyline") == sum(len(chart.lines) for chart in shown) > 0
+
+
+def test_what_is_missing_or_ambiguous_is_said(tmp_path: Path) -> None:
+    missing = report("--truth", tmp_path / "nowhere", "--out", tmp_path / "page")
+    assert missing.stderr.startswith("report: ")
+    assert str(tmp_path / "nowhere") in missing.stderr
+    both = report("m/a.safetensors", "n/a.safetensors", "--out", tmp_path / "page")
+    assert both.stderr == "report: m/a.safetensors and n/a.safetensors would both be called a: rename a file\n"

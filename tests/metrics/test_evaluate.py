@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
-from tests.metrics.pictures import moving
+from tests.metrics.pictures import moving, picture
+from vs_rafrvsr import weights
+from vs_rafrvsr.metrics.evaluation import ALEXNET, HEADS
+from vs_rafrvsr.metrics.fidelity import Frames, psnr_y, ssim_y
+from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
+from vs_rafrvsr.metrics.tof import tof
+from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.training.codec import Codec, compress
+from vs_rafrvsr.training.degrade import degrade
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "evaluate.py"
+
+
+def write(folder: Path, frames: Frames) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{i:03}.png"), frame[..., ::-1])
 
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("truth")
     for name, size in (("wide", (64, 96)), ("tall", (96, 72))):
-        (folder / name).mkdir()
-        for i, frame in enumerate(moving(4, *size, 2)):
-            cv2.imwrite(str(folder / name / f"{i:03}.png"), frame[..., ::-1])
+        write(folder / name, moving(4, *size, 2))
     return folder
 
 
@@ -73,3 +89,84 @@ def test_damage_is_the_same_every_time_and_another_setting(
     noisy, undamaged = (json.loads(f.read_text())["models"]["bicubic"]["mean"]["PSNR-Y"] for f in (files[0], clean[0]))
     assert noisy < undamaged - 0.3
     assert "must not be mixed" in evaluate(truth, files[0], "bi", "bicubic", "--noise", "5").stderr
+
+
+def test_what_duf_counts_of_bicubic_is_what_a_direct_computation_finds(features: Path, tmp_path: Path) -> None:
+    """MATLAB's bicubic is PyTorch's antialiased one; the resizer rounds between its two directions."""
+    truth = moving(7, 96, 112, 3)
+    write(tmp_path / "truth" / "clip", truth)
+    options = ("--features", str(features), "--crf", "30")
+    done = evaluate(tmp_path / "truth", tmp_path / "duf.json", "duf", "bicubic", *options)
+    assert done.returncode == 0, done.stderr
+    clean = degrade(torch.from_numpy(truth).permute(0, 3, 1, 2), "bd").permute(0, 2, 3, 1).contiguous().numpy()
+    lr = torch.from_numpy(compress(clean, Codec(name="libx264", crf=30))).permute(0, 3, 1, 2)
+    upscaled = F.interpolate(lr.float(), scale_factor=4, mode="bicubic", antialias=True)
+    output = upscaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    counted, found = (frames[2:-2, 8:-8, 8:-8] for frames in (truth, output))
+    lpips, tlp = lpips_and_tlp(Lpips(features / ALEXNET, features / HEADS), counted, found)
+    mean = json.loads((tmp_path / "duf.json").read_text())["models"]["bicubic"]["mean"]
+    assert mean["PSNR-Y"] == pytest.approx(psnr_y(counted, found).mean(), abs=0.01)
+    assert mean["SSIM-Y"] == pytest.approx(ssim_y(counted, found).mean(), abs=1e-3)
+    assert mean["tOF"] == pytest.approx(tof(truth[2:-2], output[2:-2]).mean(), rel=0.02)
+    assert mean["LPIPS"] == pytest.approx(lpips.mean(), rel=0.02)
+    assert mean["tLP100"] == pytest.approx(tlp.mean(), rel=0.05)
+
+
+def test_given_lr_frames_are_upscaled_and_a_clip_without_them_is_named_and_skipped(truth: Path, tmp_path: Path) -> None:
+    shutil.copytree(truth, tmp_path / "truth")
+    write(tmp_path / "lr" / "wide", np.full((4, 16, 24, 3), 100, np.uint8))
+    options = ("bicubic", "--lr", str(tmp_path / "lr"))
+    done = evaluate(tmp_path / "truth", tmp_path / "bi.json", "bi", *options)
+    assert "1 read, 1 skipped" in done.stdout
+    assert "tall: 0 LR frames, 4 needed" in done.stdout
+    result = json.loads((tmp_path / "bi.json").read_text())
+    assert result["truth"]["clips"] == {"wide": 4}
+    assert result["lr"]["made"] == "given"
+    frames = moving(4, 64, 96, 2)
+    expected = psnr_y(frames, np.full_like(frames, 100)).mean()
+    assert result["models"]["bicubic"]["mean"]["PSNR-Y"] == pytest.approx(expected)
+    write(tmp_path / "truth" / "wide", np.stack([picture(64, 96, 1)]))
+    assert "holds figures with truth" in evaluate(tmp_path / "truth", tmp_path / "bi.json", "bi", *options).stderr
+
+
+def test_leadin_reaches_the_plugin(truth: Path, clean: tuple[Path, str], tmp_path: Path) -> None:
+    done = evaluate(truth, tmp_path / "causal.json", "bi", "rafrvsr", "--leadin", "0")
+    assert done.returncode == 0, done.stderr
+    causal, led = (json.loads(f.read_text())["models"]["rafrvsr"]["mean"] for f in (tmp_path / "causal.json", clean[0]))
+    assert causal["PSNR-Y"] != pytest.approx(led["PSNR-Y"], abs=1e-3)
+    assert "holds figures with leadin 0" in evaluate(truth, tmp_path / "causal.json", "bi", "bicubic").stderr
+
+
+def test_figures_of_another_machine_or_of_other_weights_of_the_name_are_refused(
+    truth: Path, clean: tuple[Path, str], tmp_path: Path
+) -> None:
+    result = json.loads(clean[0].read_text())
+    assert result["machine"] == "CPU"
+    file, other = tmp_path / "bi.json", tmp_path / "rafrvsr.safetensors"
+    file.write_text(json.dumps(result | {"machine": "a card"}))
+    assert "holds figures with machine a card, not CPU" in evaluate(truth, file, "bi", "bicubic").stderr
+    header, tensors = weights.load(MODELS["rafrvsr"].path)
+    weights.save(other, header, {name: tensor + 1 for name, tensor in tensors.items()})
+    shutil.copy(clean[0], file)
+    assert "other weights named rafrvsr" in evaluate(truth, file, "bi", str(other)).stderr
+    both = evaluate(truth, file, "bi", "rafrvsr", str(other))
+    assert f"rafrvsr and {other} would both be called rafrvsr" in both.stderr
+    assert json.loads(file.read_text()) == result
+
+
+@pytest.mark.parametrize(
+    ("protocol", "options", "said"),
+    [
+        ("bi", ("--truth", "nowhere"), "nowhere"),
+        ("bi", ("--features", "nowhere"), f"nowhere/{ALEXNET} is missing"),
+        ("duf", (), "tall: 4 frames, 5 needed"),
+    ],
+)
+def test_what_is_missing_is_said(
+    truth: Path, tmp_path: Path, protocol: str, options: tuple[str, ...], said: str
+) -> None:
+    done = evaluate(truth, tmp_path / "new.json", protocol, "bicubic", *options)
+    assert done.returncode == 1
+    assert done.stderr.startswith("evaluate: ")
+    assert said in done.stderr
+    assert not (tmp_path / "new.json").exists()

@@ -5,30 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torchvision
-from safetensors.torch import save_file
 
 from tests.metrics.pictures import blurred, moving
+from vs_rafrvsr.metrics.evaluation import ALEXNET, HEADS
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 
-CHANNELS = (64, 192, 384, 256, 256)
 TRUTH = moving(3, 64, 80, 3)
 
 
 @pytest.fixture(scope="module")
-def made_up(tmp_path_factory: pytest.TempPathFactory) -> Lpips:
+def made_up(features: Path) -> Lpips:
     """AlexNet with seeded weights."""
-    folder = tmp_path_factory.mktemp("weights")
-    generator = torch.Generator().manual_seed(0)
-    shapes = {
-        f"features.{n}": t.shape for n, t in torchvision.models.alexnet(weights=None).features.state_dict().items()
-    }
-    features = {n: torch.randn(s, generator=generator) / max(1, s[1:].numel()) ** 0.5 for n, s in shapes.items()}
-    heads = {f"lin{i}.model.1.weight": torch.rand(1, c, 1, 1, generator=generator) for i, c in enumerate(CHANNELS)}
-    save_file(features, folder / "features.safetensors")
-    save_file(heads, folder / "heads.safetensors")
-    return Lpips(folder / "features.safetensors", folder / "heads.safetensors")
+    return Lpips(features / ALEXNET, features / HEADS)
 
 
 def test_golden_with_made_up_weights(made_up: Lpips) -> None:
@@ -53,6 +41,6 @@ def test_more_blur_is_further_away(made_up: Lpips) -> None:
 @pytest.mark.skipif("RAFRVSR_FEATURE_WEIGHTS" not in os.environ, reason="needs RAFRVSR_FEATURE_WEIGHTS=FOLDER")
 def test_golden_with_the_real_weights() -> None:
     folder = Path(os.environ["RAFRVSR_FEATURE_WEIGHTS"])
-    metric = Lpips(folder / "alexnet_torchvision_features.safetensors", folder / "lpips_v0.1_alex.safetensors")
+    metric = Lpips(folder / ALEXNET, folder / HEADS)
     distances, _ = lpips_and_tlp(metric, TRUTH, blurred(TRUTH))
     assert np.allclose(distances, [0.1295595, 0.1377867, 0.1324394], rtol=1e-3)

@@ -15,14 +15,18 @@ from tests.metrics.pictures import moving
 SCRIPT = Path(__file__).parents[2] / "scripts" / "noise.py"
 
 
-def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(tmp_path: Path) -> None:
+def noise(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, SCRIPT, "--device", "cpu", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(features: Path, tmp_path: Path) -> None:
     frames = moving(3, 64, 96, 2)
     frames[:, :, :48] = 120
     (tmp_path / "truth" / "clip").mkdir(parents=True)
     for i, frame in enumerate(frames):
         cv2.imwrite(str(tmp_path / "truth" / "clip" / f"{i}.png"), frame)
-    words = ("rafrvsr", "--truth", tmp_path / "truth", "--json", tmp_path / "noise.json", "--device", "cpu")
-    done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+    done = noise("rafrvsr", "--truth", tmp_path / "truth", "--features", features, "--json", tmp_path / "noise.json")
     assert done.returncode == 0, done.stderr
     tables = {name: t["rows"] for name, t in json.loads((tmp_path / "noise.json").read_text())["tables"].items()}
     assert [list(models) for models in tables["bi"].values()] == [["bicubic", "rafrvsr"]] * 7
@@ -34,4 +38,16 @@ def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(tmp_path: P
     # Noise of sigma 10 on R, G and B has 5.7 on Y; bicubic's kernel averages a part of it away.
     assert 3.5 < bicubic[3]["flat noise"] < 5.7
     assert ours[3]["residual noise"] == pytest.approx(ours[3]["flat noise"] / bicubic[3]["flat noise"])
+    assert all("LPIPS" in scores for rows in tables.values() for row in rows.values() for scores in row.values())
     assert "H.264 crf 33" in done.stdout
+
+
+def test_what_is_missing_or_ambiguous_is_said(tmp_path: Path) -> None:
+    missing = noise("--truth", tmp_path / "nowhere", "--json", tmp_path / "noise.json")
+    assert missing.stderr.startswith("noise: ")
+    assert str(tmp_path / "nowhere") in missing.stderr
+    (tmp_path / "truth" / "clip").mkdir(parents=True)
+    for i, frame in enumerate(moving(2, 64, 96, 2)):
+        cv2.imwrite(str(tmp_path / "truth" / "clip" / f"{i}.png"), frame)
+    both = noise("m/a.safetensors", "n/a.safetensors", "--truth", tmp_path / "truth", "--json", tmp_path / "noise.json")
+    assert both.stderr == "noise: m/a.safetensors and n/a.safetensors would both be called a: rename a file\n"

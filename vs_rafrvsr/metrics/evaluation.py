@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,11 @@ import torch
 import vapoursynth as vs
 
 from vs_rafrvsr import weights
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.fidelity import Curve, Frames, flat_noise, psnr_rgb, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
-from vs_rafrvsr.metrics.protocol import Protocol
+from vs_rafrvsr.metrics.protocol import EvaluationError, Protocol
 from vs_rafrvsr.metrics.tof import tof
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training import data
@@ -36,16 +37,14 @@ METRICS: dict[str, Callable[[Frames, Frames], Curve]] = {
     "SSIM-Y": ssim_y,
     "PSNR-RGB": psnr_rgb,
     "flat noise": flat_noise,
-    "tOF": tof,
 }
+"""Of the part that counts; tOF is of whole frames."""
+FAULTS = (EvaluationError, data.DataError, RafrvsrError, vs.Error, OSError)
+"""What the scripts end with a message for."""
 
 type Clips = dict[str, Frames]
 type Scores = dict[str, float]
 type Upscaler = Callable[[vs.VideoNode], vs.VideoNode]
-
-
-class EvaluationError(RuntimeError):
-    """Figures that would not be comparable."""
 
 
 def packed(planes: Frames) -> Frames:
@@ -77,6 +76,20 @@ def weights_of(model: str) -> Path:
     if not model.endswith(".safetensors") and model not in MODELS:
         raise EvaluationError(f"{model!r}: a weights file (.safetensors), {BICUBIC}, {ALIGNED}, {', '.join(MODELS)}")
     return MODELS[model].path if model in MODELS else Path(model)
+
+
+def named(models: Iterable[str]) -> dict[str, str]:
+    """Models by the names that they get in a table, which are their files' without folder and suffix.
+
+    Raises:
+        EvaluationError: two would get the same name.
+    """
+    found: dict[str, str] = {}
+    for model in models:
+        other = found.setdefault(Path(model).stem, model)
+        if other != model:
+            raise EvaluationError(f"{other} and {model} would both be called {Path(model).stem}: rename a file")
+    return found
 
 
 def phase_of(model: str) -> float:
@@ -138,6 +151,8 @@ def score(
     """One clip's means over the frames that count: the metrics wanted that can be had."""
     counted, found = protocol.count(truth), protocol.count(output)
     curves = {name: metric(counted, found) for name, metric in METRICS.items() if name in wanted}
+    if "tOF" in wanted:
+        curves["tOF"] = tof(protocol.whole(truth), protocol.whole(output))
     if judge is not None:
         curves["LPIPS"], curves["tLP100"] = lpips_and_tlp(judge, counted, found)
     return {name: float(np.nanmean(curve)) for name, curve in curves.items() if np.isfinite(curve).any()}
@@ -150,8 +165,17 @@ def mean(clips: list[Scores]) -> Scores:
 
 
 def judge(features: Path | None, device: str) -> Lpips | None:
-    """LPIPS from a folder that holds its files, on the plugin's `device`; none without a folder."""
-    return Lpips(features / ALEXNET, features / HEADS, torch_device(device)) if features else None
+    """LPIPS from a folder that holds its files, on the plugin's `device`; none without a folder.
+
+    Raises:
+        EvaluationError: a file is missing.
+    """
+    if features is None:
+        return None
+    for file in (features / ALEXNET, features / HEADS):
+        if not file.is_file():
+            raise EvaluationError(f"{file} is missing, which LPIPS needs; without --features there is no LPIPS")
+    return Lpips(features / ALEXNET, features / HEADS, torch_device(device))
 
 
 def fingerprint(clips: Clips) -> str:
@@ -168,6 +192,12 @@ def torch_device(name: str) -> str:
 
 
 def machine(device: str) -> str:
-    """What the plugin's `device` is called, for a record."""
+    """What the plugin's `device` is called, for a record.
+
+    Raises:
+        EvaluationError: CUDA is asked for and not there.
+    """
     name = torch_device(device)
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise EvaluationError(f"device {name}: PyTorch finds no CUDA device; use --device cpu")
     return torch.cuda.get_device_name(name) if name.startswith("cuda") else "CPU"

@@ -24,6 +24,8 @@ CURVES = {
     "loss": "Training loss",
 }
 """Columns of curves.csv that are drawn."""
+SETTLED = {"real_settled": "filmed, dB", "camera_settled": "made, dB"}
+"""Of a short run's final scores, what its table shows."""
 
 type Row = tuple[tuple[str, ...], dict[str, float]]
 """Names, the group's first, and figures."""
@@ -52,7 +54,7 @@ class Chart(NamedTuple):
 
 
 def tables(folder: Path) -> Iterator[Table]:
-    """Of the JSON files in it that evaluate.py, noise.py and compare_flow.py wrote."""
+    """Of the JSON files in it that evaluate.py, noise.py, compare_flow.py and plateau_table.py wrote."""
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
         title = file.stem.replace("-", " ")
@@ -69,6 +71,13 @@ def tables(folder: Path) -> Iterator[Table]:
                 for updates, row in run["updates"].items()
             ]
             yield table(f"{title}, {result['device']}", ["flow", "its input", "updates"], rows)
+        if "rounds" in result:
+            rows = [
+                ((str(number), run["name"]), {kind: run["final"][column] for column, kind in SETTLED.items()})
+                for number, runs in enumerate(result["rounds"], 1)
+                for run in runs
+            ]
+            yield table(f"{title}: PSNR-Y on validation clips", ["round", "run"], rows)
 
 
 def table(title: str, names: list[str], rows: list[Row]) -> Table:

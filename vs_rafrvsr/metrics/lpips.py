@@ -33,7 +33,7 @@ class Lpips(nn.Module):
 
     def __init__(self, features: Path, heads: Path, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.features = torchvision.models.alexnet(weights=None).features
+        self.features = torchvision.models.alexnet(weights=None).features[: STAGES[-1] + 1]
         held = {name.removeprefix("features."): t.float() for name, t in load_file(features).items()}
         self.features.load_state_dict({name: held[name] for name in self.features.state_dict()})
         weights = load_file(heads)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from vs_rafrvsr.metrics.fidelity import Frames
 
 
+class EvaluationError(ValueError):
+    """Figures that cannot be had, or would not be comparable."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """How a figure is made; the same for every clip and model of a table."""
@@ -24,12 +28,29 @@ class Protocol:
     """The one frame that counts."""
     source: str
 
-    def count(self, frames: Frames) -> Frames:
-        """The part of a clip (N, H, W, 3) that counts."""
+    @property
+    def shortest(self) -> int:
+        """Frames of a clip of which one counts."""
+        return sum(self.drop) + 1 if self.only is None else self.only + 1
+
+    def whole(self, frames: Frames) -> Frames:
+        """The frames of a clip (N, H, W, 3) that count, uncropped.
+
+        Raises:
+            EvaluationError: the clip is too short.
+        """
+        if len(frames) < self.shortest:
+            raise EvaluationError(f"protocol {self.name}: a clip of {len(frames)} frames has none that counts")
         first, last = self.drop
-        kept = frames[first : len(frames) - last] if self.only is None else frames[self.only : self.only + 1]
-        if not len(kept):
-            raise ValueError(f"protocol {self.name}: a clip of {len(frames)} frames has none that counts")
+        return frames[first : len(frames) - last] if self.only is None else frames[self.only : self.only + 1]
+
+    def count(self, frames: Frames) -> Frames:
+        """The part of a clip (N, H, W, 3) that counts.
+
+        Raises:
+            EvaluationError: the clip is too short, or too small for TecoGAN's crop.
+        """
+        kept = self.whole(frames)
         height, width = frames.shape[1:3]
         if self.multiple_32:
             rows, columns = inner_32(height, width)
@@ -60,12 +81,16 @@ PROTOCOLS = {
 
 
 def inner_32(height: int, width: int) -> tuple[slice, slice]:
-    """TecoGAN's crop: the largest multiples of 32 that leave out at least 16 pixels a direction, in the middle."""
+    """TecoGAN's crop: the largest multiples of 32 that leave out at least 16 pixels a direction, in the middle.
+
+    Raises:
+        EvaluationError: a side has fewer than 48 pixels.
+    """
     spans = []
     for side in (height, width):
         inner = (side - 16) // 32 * 32
         if inner <= 0:
-            raise ValueError(f"frames of {width}x{height} are too small: TecoGAN's crop needs 48 pixels a side")
+            raise EvaluationError(f"frames of {width}x{height} are too small: TecoGAN's crop needs 48 pixels a side")
         start = (side - inner) // 2
         spans.append(slice(start, start + inner))
     return spans[0], spans[1]
