@@ -5,7 +5,7 @@ Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=12
 its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` may be another then.
 
 On N GPUs of one host: `torchrun --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of all together,
-so a run computes the same on any number of them, and may be resumed on another.
+so a run computes the same on any number of them, to rounding, and may be resumed on another.
 
 Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
 and writes DIR/pictures/STEP-CLIP.png, output beside truth.
@@ -52,7 +52,7 @@ def train(args: argparse.Namespace) -> None:
     shape = Shape(args.limit, args.area)
     material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)
     flow_net = make_net(plan, device)
-    prepared = prepare(material, plan, flow_net, device, args.cache if team.leads else None, shape)
+    prepared = prepare(material, plan, flow_net, device, args.cache, shape)
     if args.show:
         prepared = replace(prepared, shown=shown_clips(args.show, plan, flow_net, device))
     trainer = Trainer(plan, prepared, device, args.out, team)

@@ -229,8 +229,9 @@ def _flows(clips: Sequence[PoolClip], net: Net, recipe: Recipe, cache: Path | No
     flows = [clip_flow(net, c.lr) for c in clips]
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({str(i): flow.cpu() for i, flow in enumerate(flows)}, file.with_suffix(".part"))
-        file.with_suffix(".part").rename(file)
+        part = file.with_suffix(f".{os.getpid()}.part")  # processes that train together may all write it
+        save_file({str(i): flow.cpu() for i, flow in enumerate(flows)}, part)
+        part.replace(file)
     return flows
 
 
