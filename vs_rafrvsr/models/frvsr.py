@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vs_rafrvsr.models.registry import Stack
 from vs_rafrvsr.models.srnet import ResidualBlock
-from vs_rafrvsr.models.warp import SCALE, BicubicBase, depth_to_space, space_to_depth, upsample_flow, warp
+from vs_rafrvsr.models.warp import SCALE, BicubicBase, space_to_depth, upsample_flow, warp
 
 LEAK = 0.2
 LARGEST_FLOW = 24.0
@@ -128,4 +128,4 @@ class FRVSR(nn.Module):
         hr = state.hr if flow is None else warp(state.hr, upsample_flow(flow))
         aligned = torch.cat([lr, space_to_depth(hr)], 1).to(self.sr.head.weight.dtype)
         residual, _ = (stack or self.sr)(aligned.contiguous(memory_format=torch.channels_last))
-        return State(self.base(lr) + depth_to_space(residual.float()))
+        return State(self.base(lr, residual))

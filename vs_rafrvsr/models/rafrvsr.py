@@ -15,7 +15,7 @@ from torchvision.models.optical_flow import raft_small
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.registry import Stack
 from vs_rafrvsr.models.srnet import SRNet
-from vs_rafrvsr.models.warp import SCALE, BicubicBase, depth_to_space, space_to_depth, upsample_flow, warp
+from vs_rafrvsr.models.warp import SCALE, BicubicBase, space_to_depth, upsample_flow, warp
 
 
 class State(NamedTuple):
@@ -76,7 +76,7 @@ class RAFRVSR(nn.Module):
         `stack` runs SRNet another way, for example in tiles.
         """
         residual, hidden = (stack or self.sr)(self._aligned(lr, state, flow))
-        return State(self.base(lr) + depth_to_space(residual.float()), hidden)
+        return State(self.base(lr, residual), hidden)
 
     def _aligned(self, lr: Tensor, state: State, flow: Tensor | None) -> Tensor:
         """What SRNet gets; of the large tensors on the way none is left."""

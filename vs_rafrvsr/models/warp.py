@@ -70,9 +70,11 @@ class BicubicBase(nn.Module):
         kernel = torch.einsum("ai,bj->abij", rows, rows).reshape(16, 1, 5, 5)
         self.register_buffer("kernel", kernel / kernel.sum((2, 3), keepdim=True), persistent=False)
 
-    def forward(self, lr: Tensor) -> Tensor:
-        """(B, C, h, w) fp32 -> (B, C, 4h, 4w) fp32."""
+    def forward(self, lr: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(B, C, h, w) fp32 -> (B, C, 4h, 4w) fp32, with a residual (B, 16C, h, w) before depth-to-space added."""
         batch, channels, height, width = lr.shape
         padded = F.pad(lr.reshape(batch * channels, 1, height, width), (2, 2, 2, 2), mode="replicate")
-        phases = F.conv2d(padded, self.kernel)
-        return depth_to_space(phases).reshape(batch, channels, SCALE * height, SCALE * width)
+        phases = F.conv2d(padded, self.kernel).reshape(batch, channels * SCALE**2, height, width)
+        if residual is not None:
+            phases += residual
+        return depth_to_space(phases)
