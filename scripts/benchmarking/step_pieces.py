@@ -15,7 +15,7 @@ from benchmarking.network import Subject
 from benchmarking.rows import Bench, distance
 from vs_rafrvsr.engine.cuda.step import CANDIDATES, FastStep, Tile, chosen
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
-from vs_rafrvsr.models.warp import SCALE, depth_to_space, space_to_depth, upsample_flow, warp
+from vs_rafrvsr.models.warp import SCALE, space_to_depth, upsample_flow, warp
 
 type Make = Callable[[], Tensor]
 
@@ -107,7 +107,7 @@ def by_pytorch(model: RAFRVSR, s: Subject, inputs: Inputs) -> dict[str, Make]:
         "align": lambda: align(inputs.state, lr, s.flow),
         "head": lambda: F.relu(net.head(inputs.aligned)),
         "body": lambda: net.body(inputs.head),
-        "tail": lambda: model.base(lr) + depth_to_space(net.tail(inputs.body).float()),
+        "tail": lambda: model.base(lr, net.tail(inputs.body)),
         "step": lambda: model.step(lr, inputs.state, s.flow).hr,
     }
 
