@@ -29,7 +29,15 @@ def main(words: Sequence[str]) -> int:
     arguments = _parser().parse_args(words)
     arguments.ffmpeg_options = ffmpeg_options
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    received = [int(signal.SIGINT)]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        """As on Ctrl-C, so that children are killed and partial files removed. Ray would alter a SystemExit."""
+        del frame
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
     try:
         return int(arguments.run(arguments))
     except RafrvsrError as error:
@@ -37,7 +45,7 @@ def main(words: Sequence[str]) -> int:
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return 128 + received[-1]
 
 
 def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
@@ -46,12 +54,6 @@ def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
         return words, []
     end = words.index("--")
     return words[:end], words[end + 1 :]
-
-
-def _exit_on_signal(number: int, frame: FrameType | None) -> None:
-    """End as on an error, so that children are killed and partial files removed."""
-    del frame
-    raise SystemExit(128 + number)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,7 +115,6 @@ def _models(arguments: argparse.Namespace) -> int:
 def _encode(arguments: argparse.Namespace) -> int:
     from vs_rafrvsr.encode import encode
     from vs_rafrvsr.encode.display import displayed
-    from vs_rafrvsr.encode.parallel import encode_split
 
     _check_split(arguments)
     common = {
@@ -128,11 +129,14 @@ def _encode(arguments: argparse.Namespace) -> int:
         if arguments.workers is None:
             done = encode(**common, frames=arguments.frames, progress=lambda progress: show(progress, {}))
         else:
+            from vs_rafrvsr.encode.parallel import encode_split  # not before: it locks as Windows cannot
+
             gpus, address = arguments.gpus_per_worker, arguments.address
             done = encode_split(
                 **common, workers=arguments.workers, gpus_per_worker=gpus, address=address, progress=show
             )
-    print(f"{arguments.out}: {done.frames} frames, {done.fps:.2f} fps", file=sys.stderr)
+    speed = f"{done.fps:.2f} fps" if done.fps else "all of them made before"
+    print(f"{arguments.out}: {done.frames} frames, {speed}", file=sys.stderr)
     return 0
 
 

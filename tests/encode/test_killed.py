@@ -70,6 +70,15 @@ def test_an_encode_whose_program_is_killed_fails_and_says_which(
     assert left_over(tmp_path) == []
 
 
+def test_where_both_programs_fail_both_are_heard(tmp_path: Path) -> None:
+    def kill(progress: Progress) -> None:
+        for child in psutil.Process().children():
+            child.kill()
+
+    with pytest.raises(EncodeError, match=r"(?s)vspipe failed \(signal 9\).*ffmpeg failed \(signal 9\)"):
+        encode(script(tmp_path, LONG), tmp_path / "out.mkv", ffmpeg_options=FFV1, progress=kill)
+
+
 def test_an_encode_that_is_killed_takes_its_programs_along(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, LONG)), str(tmp_path / "out.mkv")]
     with subprocess.Popen([*command, "--", *FFV1], stderr=subprocess.DEVNULL, cwd=tmp_path) as process:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.encode.media import FFV1, pixels, script
+from tests.encode.test_killed import HEED
 from tests.encode.test_parallel import MEMORY, PLAIN, SLOW, expected, start_ray
 from vs_rafrvsr.encode import Progress
 from vs_rafrvsr.encode.parallel import encode_split
@@ -67,7 +68,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(p.is_running() and p.name() in ("vspipe", "ffmpeg") for p in started))
+    psutil.wait_procs([p for p in started if name_of(p) in ("vspipe", "ffmpeg")], timeout=60)
     kept = {p: p.stat().st_mtime_ns for p in pieces.glob("0*.mkv") if p.with_suffix(".json").exists()}
     seen: list[int] = []
 
@@ -78,6 +79,31 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     encode_split(path, out, workers=1, ffmpeg_options=FFV1, progress=look)
     assert seen[0] >= 10
     assert pixels(out) == expected(path)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_what_is_kept(sent: signal.Signals, tmp_path: Path) -> None:
+    path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
+    command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--workers", "1", "--", *FFV1]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=HEED
+    )
+    pieces = tmp_path / "out.mkv.pieces"
+    wait_for(lambda: list(pieces.glob("0*.json")))
+    process.send_signal(sent)
+    printed, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + sent
+    assert said.splitlines()[-1] == "interrupted"
+    assert f"Finished pieces are in {pieces}; the same command goes on from there" in said
+    assert "SIGTERM received" not in printed + said
+    assert not out.exists()
+
+
+def name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def wait_for(condition: Any) -> None:  # noqa: ANN401  (a callable)

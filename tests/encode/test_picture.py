@@ -13,6 +13,7 @@ import pytest
 
 from tests.encode.media import FFV1, X264, pixels, script, side_data, streams, vspipe_pixels
 from vs_rafrvsr.encode import encode
+from vs_rafrvsr.encode.options import picture_options
 from vs_rafrvsr.encode.process import find_vspipe
 
 # A ramp that differs in every plane and frame; odd sizes where the subsampling allows.
@@ -151,3 +152,11 @@ def test_hdr10_metadata_that_an_encoder_cannot_take_is_reported(
         encode(tagged(tmp_path, HDR, HDR10_PROPS), tmp_path / "out.mkv", ffmpeg_options=FFV1)
     assert "ffv1" in caplog.text
     assert "libx265" in caplog.text
+
+
+def test_options_of_sound_and_container_are_told_from_those_of_the_picture() -> None:
+    """What a piece of a split encode does not depend on."""
+    picture = "-c:v libx265 -x265-params keyint=1:aq-mode=2 -b:v 1M -tag:v hvc1 -vf scale=-2:48 -unknown"
+    others = "-c:a aac -b:a:1 96k -shortest -map -1:a:1 -metadata:s:v:0 title=x -movflags +faststart -an -c:s srt"
+    for options in (f"{picture} {others}", f"{others} {picture}"):
+        assert " ".join(picture_options(options.split())) == picture

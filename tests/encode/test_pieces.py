@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from tests.encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times, vspipe_pixels
-from vs_rafrvsr.encode import encode
-from vs_rafrvsr.encode.join import join
-from vs_rafrvsr.encode.pieces import Piece, WorkFolder
+from tests.encode.media import FFV1, X264, pixels, script, streams, times, vspipe_pixels
+from tests.encode.test_source import chapters, languages
+from vs_rafrvsr.encode import Progress, encode
+from vs_rafrvsr.encode.join import Mux, join
+from vs_rafrvsr.encode.parallel import encode_split
+from vs_rafrvsr.encode.pieces import Piece, WorkFolder, work_path
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.encode.render import Job, read_clip
 from vs_rafrvsr.encode.source import video_delay
@@ -42,7 +44,9 @@ def job(path: Path, options: tuple[str, ...] = FFV1, **arguments: str) -> Job:
 
 
 def open_folder(out: Path, given: Job, workers: int = 1) -> WorkFolder:
-    return WorkFolder.open(out, given, read_clip(given), workers)
+    path = out.with_name(f"{out.name}.pieces")
+    path.mkdir(exist_ok=True)
+    return WorkFolder.open(path, out.suffix, given, read_clip(given), workers)
 
 
 def make_all(folder: WorkFolder) -> list[Piece]:
@@ -55,15 +59,9 @@ def make_all(folder: WorkFolder) -> list[Piece]:
 def join_all(folder: WorkFolder, out: Path, source: Path | None = None, delay: Fraction = Fraction(0)) -> None:
     pieces = make_all(folder)
     assert len(pieces) == len(folder.plan) > 1
-    join(
-        [piece.path for piece in pieces],
-        out,
-        times=starts([d for piece in pieces for d in piece.durations], folder.clip.rate),
-        rate=folder.clip.rate,
-        source=source,
-        delay=delay,
-        ffmpeg_options=folder.job.ffmpeg_options,
-    )
+    times = starts([d for piece in pieces for d in piece.durations], folder.clip.rate)
+    mux = Mux(rate=folder.clip.rate, source=source, delay=delay, ffmpeg_options=folder.job.ffmpeg_options)
+    join([piece.path for piece in pieces], out, mux, times=times)
 
 
 @pytest.mark.parametrize("body", [STEADY, VARYING], ids=["constant", "variable"])
@@ -89,16 +87,16 @@ def test_joined_pieces_are_one_encode(body: str, suffix: str, options: tuple[str
     assert pixels(one) == vspipe_pixels(find_vspipe(), path) or "-vf" in options
 
 
-def test_sound_comes_once_and_in_step(tmp_path: Path) -> None:
-    pattern = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=24000/1001:duration=0.8")
-    sound, source = ("-f", "lavfi", "-i", "sine=duration=2"), tmp_path / "source.mkv"
-    ffmpeg(*pattern, *sound, "-vf", "setpts=PTS+0.5/TB", *X264, "-c:a", "flac", source)
+def test_what_comes_from_the_source_comes_once_and_in_step(source: Path, tmp_path: Path) -> None:
     path, one, joined = script(tmp_path, STEADY), tmp_path / "one.mkv", tmp_path / "joined.mkv"
     encode(path, one, source=source, ffmpeg_options=FFV1)
     join_all(open_folder(joined, job(path)), joined, source, video_delay(source))
-    assert [s["codec_name"] for s in streams(joined, "audio")] == ["flac"]
-    assert times(joined, "a") == times(one, "a")
-    assert times(joined) == times(one)
+    assert [s["codec_name"] for s in streams(joined, "audio")] == ["flac", "flac"]
+    assert languages(joined, "subtitle") == ["eng"]
+    assert streams(joined, "attachment")[0]["tags"]["filename"] == "font.ttf"
+    assert chapters(joined) == chapters(one) == [("0.000000", "One"), ("1.000000", "Two")]
+    for kind in ("v", "a", "s"):
+        assert times(joined, kind) == times(one, kind)
 
 
 def test_pieces_of_different_encoders_are_not_joined(tmp_path: Path) -> None:
@@ -112,8 +110,8 @@ def test_pieces_of_different_encoders_are_not_joined(tmp_path: Path) -> None:
 
 def join_all_made(folder: WorkFolder, out: Path) -> None:
     files, durations = [folder.file(frames) for frames in folder.plan], [1 / folder.clip.rate] * folder.clip.frames
-    times = starts(durations, folder.clip.rate)
-    join(files, out, times=times, rate=folder.clip.rate, source=None, delay=Fraction(0), ffmpeg_options=X264)
+    mux = Mux(rate=folder.clip.rate, source=None, delay=Fraction(0), ffmpeg_options=X264)
+    join(files, out, mux, times=starts(durations, folder.clip.rate))
 
 
 def test_the_plan_of_an_interrupted_run_is_kept(tmp_path: Path) -> None:
@@ -128,7 +126,7 @@ def test_the_plan_of_an_interrupted_run_is_kept(tmp_path: Path) -> None:
     assert not left.exists()
 
 
-@pytest.mark.parametrize("harm", ["cut", "record cut", "gone"])
+@pytest.mark.parametrize("harm", ["cut", "record cut", "gone", "a bit"])
 def test_a_piece_that_is_not_whole_is_not_finished(harm: str, tmp_path: Path) -> None:
     folder = open_folder(tmp_path / "out.mkv", job(script(tmp_path, STEADY)))
     frames = folder.plan[0]
@@ -137,11 +135,35 @@ def test_a_piece_that_is_not_whole_is_not_finished(harm: str, tmp_path: Path) ->
     harmed = folder.file(frames).with_suffix(".json" if "record" in harm else ".mkv")
     if harm == "gone":
         harmed.unlink()
+    elif harm == "a bit":
+        content = harmed.read_bytes()
+        harmed.write_bytes(content[:-1000] + bytes([content[-1000] ^ 1]) + content[-999:])
     else:
         harmed.write_bytes(harmed.read_bytes()[:-100])
     assert folder.finished(frames) is None
     folder.make(frames, lambda _: None)
     assert folder.finished(frames) is not None
+
+
+def test_a_script_that_is_edited_during_the_run_is_not_mixed_in(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path / "out.mkv", job(script(tmp_path, STEADY)), workers=2)
+    folder.make(folder.plan[0], lambda _: None)
+
+    def edit(_: Progress) -> None:
+        other_script(folder.job)
+
+    with pytest.raises(EncodeError, match=r"script\.vpy was changed during the run.*put it back"):
+        folder.make(folder.plan[1], edit)
+    with pytest.raises(EncodeError, match="was changed during the run"):
+        folder.make(folder.plan[2], lambda _: None)
+    assert [folder.finished(frames) is not None for frames in folder.plan[:3]] == [True, False, False]
+
+
+def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
+    path, out = script(tmp_path, STEADY), tmp_path / "out.mkv"
+    with work_path(out), pytest.raises(EncodeError, match="another run is making"):
+        encode_split(path, out, workers=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["script.vpy"]
 
 
 def other_script(given: Job) -> Job:
@@ -206,6 +228,13 @@ def test_a_piece_with_missing_frames_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match="wrote 1 of"):
         folder.make(folder.plan[0], lambda _: None)
     assert sorted(path.name for path in folder.path.iterdir()) == ["manifest.json"]
+
+
+def test_properties_that_are_no_number_are_like_themselves(tmp_path: Path) -> None:
+    given = job(script(tmp_path, CLIP + "clip.std.SetFrameProps(score=float('nan')).set_output()"))
+    open_folder(tmp_path / "out.mkv", given)
+    folder = open_folder(tmp_path / "out.mkv", given)
+    folder.make(folder.plan[0], lambda _: None)
 
 
 def test_a_manifest_that_is_damaged_is_not_trusted(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times
 from vs_rafrvsr.encode import encode
+from vs_rafrvsr.errors import EncodeError
 
 MOVING = """
 clip = core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length={length}, fpsnum=24000, fpsden=1001)
@@ -93,6 +94,14 @@ def test_a_range_of_frames(tmp_path: Path) -> None:
     assert result.frames == 4
     size = 64 * 48 * 3 // 2
     assert pixels(tmp_path / "part.mkv") == pixels(tmp_path / "all.mkv")[5 * size : 9 * size]
+
+
+def test_frames_that_the_true_times_push_out_are_missed(tmp_path: Path) -> None:
+    """At frame 0's rate the clip ends before 0.9 s, at its true times after it."""
+    slowing = TWO_RATES.replace("30000", "15000")
+    with pytest.raises(EncodeError, match=r"wrote 1\d of 20 frames"):
+        encode(script(tmp_path, slowing), tmp_path / "out.mkv", ffmpeg_options=(*FFV1, "-t", "0.9"))
+    assert [path.name for path in tmp_path.iterdir()] == ["script.vpy"]
 
 
 def test_a_variable_rate_keeps_the_pixels_shape(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.options import FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import Job, Progress, check_files, partial, quiet_ffmpeg, render
+from vs_rafrvsr.encode.render import Job, Progress, check_files, check_written, partial, quiet_ffmpeg, render
 from vs_rafrvsr.encode.source import source_options, video_delay
 from vs_rafrvsr.encode.timing import aspect_options, is_constant, retime, starts
 from vs_rafrvsr.errors import EncodeError
@@ -20,7 +20,10 @@ __all__ = ["Encoded", "Progress", "encode"]
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A finished encode: the clip, frames written, start of each in seconds, frames per second without start-up."""
+    """A finished encode: the clip, frames written, start of each in seconds, frames per second without start-up.
+
+    Pieces that an earlier run has made do not count in the speed, which is 0 if those were all.
+    """
 
     clip: Clip
     frames: int
@@ -90,7 +93,8 @@ def _retime(path: Path, times: Sequence[Fraction], rate: Fraction, ffmpeg_option
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
         everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *aspect_options(path)]
         options = [*without(ffmpeg_options, (*FILTERS, "-map")), "-c", "copy"]
-        run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)])
+        written = run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)])
+        check_written(written, len(times))
         whole.replace(path)
     finally:
         video.unlink(missing_ok=True)

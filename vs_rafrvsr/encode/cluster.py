@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import platform
+import signal
 import socket
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from vs_rafrvsr.encode.clip import Clip
@@ -36,7 +40,7 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
         address: of a running cluster, or "auto"; None starts Ray on this machine.
 
     Raises:
-        EncodeError: Ray is not installed, does not start, or has no such GPUs.
+        EncodeError: Ray is not installed, does not start, has no such GPUs, or no room for a worker.
     """
     if workers < 1:
         raise EncodeError(f"--workers {workers} is out of range; use 1 or more")
@@ -49,13 +53,32 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
     here: dict[str, Any] = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}
     _check_answers(address)
     try:
-        ray.init(address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here)
+        with _keeping_sigterm():
+            ray.init(
+                address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **here
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EncodeError(f"Ray at {address or 'this machine'} cannot be used: {error}") from error
     try:
-        yield Cluster(ray, workers, {"num_cpus": cpus, "num_gpus": _gpus(ray, gpus_per_worker)})
+        nodes = _resources(ray)
+        gpus = gpus_of_worker(nodes, gpus_per_worker)
+        check_room(nodes, workers, cpus, gpus)
+        yield Cluster(ray, workers, {"num_cpus": cpus, "num_gpus": gpus})
     finally:
         ray.shutdown()
+
+
+def _resources(ray: Any) -> list[Mapping[str, float]]:  # noqa: ANN401  (a module)
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Ray sets a handler of its own, which ends in a trace of C++ and another status."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _check_answers(address: str | None) -> None:
@@ -70,8 +93,9 @@ def _check_answers(address: str | None) -> None:
             ) from error
 
 
-def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)
-    most = max(float(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"])
+def gpus_of_worker(nodes: Sequence[Mapping[str, float]], wanted: float | None) -> float:
+    """GPUs that a worker takes, 0 to 1, of nodes with these resources."""
+    most = max(node.get("GPU", 0.0) for node in nodes)
     if wanted is None:
         return min(1.0, most)
     if not 0 <= wanted <= min(1.0, most):
@@ -80,6 +104,26 @@ def _gpus(ray: Any, wanted: float | None) -> float:  # noqa: ANN401  (a module)
             "one or a part of one: use 0 to 1, or leave it out"
         )
     return wanted
+
+
+def check_room(nodes: Sequence[Mapping[str, float]], workers: int, cpus: int, gpus: float) -> None:
+    """Warn where so many workers cannot run at once on nodes with these resources, and refuse where none can.
+
+    Ray itself would wait without a word.
+    """
+    needs = {"CPU": cpus, "GPU": gpus}
+    fits = [min(int(node.get(name, 0) / need + 1e-6) for name, need in needs.items() if need) for node in nodes]
+    if not any(fits):
+        raise EncodeError(
+            f"a worker takes {cpus} CPU and {gpus:g} GPU, which no node of Ray's has; start one that does, with "
+            "`ray start --address=… --num-cpus=N`"
+        )
+    if sum(fits) < workers:
+        each = math.ceil(workers / max(1.0, sum(node.get("GPU", 0) for node in nodes)))
+        share = (
+            f", or --gpus-per-worker {math.floor(100 / each) / 100:g} to let them share GPUs" if each * gpus > 1 else ""
+        )
+        log.warning("only %d of %d workers run at once; use --workers %d%s", sum(fits), workers, sum(fits), share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +142,13 @@ class Cluster:
 
     def read_clip(self, job: Job) -> Clip:
         """What the script's clip is on a worker, whose device is that of the encode."""
-        ref = self._task(_read_clip).remote(job)
-        return self._result(ref, "reading the script")  # type: ignore[no-any-return]
+        ref = self._task(_read_clip, retry_exceptions=False).remote(job)
+        return self._result(ref, "reading the script failed")  # type: ignore[no-any-return]
+
+    def make_blank(self, folder: WorkFolder) -> Path:
+        """A file of blank frames, encoded by a worker as it would encode a piece."""
+        ref = self._task(_make_blank, retry_exceptions=False).remote(folder)
+        return self._result(ref, "encoding blank frames failed")  # type: ignore[no-any-return]
 
     def make(self, folder: WorkFolder, pieces: Sequence[range], report: Callable[[int, Reports], None]) -> None:
         """Make pieces. A worker or node that is lost in mid-piece is replaced by Ray.
@@ -113,7 +162,8 @@ class Cluster:
             EncodeError: a piece failed three times; what is finished is kept.
         """
         board = self._board()
-        task, waiting, running, finished = self._task(_make), deque(pieces), dict[Any, range](), 0
+        task, waiting = self._task(_make, retry_exceptions=True), deque(pieces)
+        running, finished = dict[Any, range](), 0
         while waiting or running:
             while waiting and len(running) < self.workers:
                 frames = waiting.popleft()
@@ -123,24 +173,24 @@ class Cluster:
                 log.warning(warning)
             for ref in made:
                 frames = running.pop(ref)
-                self._result(ref, f"frames {frames.start} to {frames.stop - 1}")
+                self._result(ref, f"frames {frames.start} to {frames.stop - 1} failed {ATTEMPTS} times, last")
                 board.forget.remote(frames)
                 finished += len(frames)
             report(finished, self.ray.get(board.read.remote()))
 
-    def _task(self, function: Callable[..., object]) -> Any:  # noqa: ANN401  (Ray's)
-        """SPREAD, or Ray would fill the first node before it uses the next."""
-        options = {"max_retries": ATTEMPTS - 1, "retry_exceptions": True, "scheduling_strategy": "SPREAD"}
-        return self.ray.remote(**options, **self.needs)(function)
+    def _task(self, function: Callable[..., object], *, retry_exceptions: bool) -> Any:  # noqa: ANN401  (Ray's)
+        """SPREAD, or Ray would fill the first node before it uses the next. Where workers are lost, it tries again."""
+        options = {"max_retries": ATTEMPTS - 1, "scheduling_strategy": "SPREAD"}
+        return self.ray.remote(**options, retry_exceptions=retry_exceptions, **self.needs)(function)
 
-    def _result(self, ref: object, what: str) -> Any:  # noqa: ANN401  (the task's)
+    def _result(self, ref: object, failed: str) -> Any:  # noqa: ANN401  (the task's)
         errors = self.ray.exceptions
         try:
             return self.ray.get(ref)
         except errors.RayTaskError as error:
-            raise EncodeError(f"{what} failed {ATTEMPTS} times, last {error.cause}") from error
+            raise EncodeError(f"{failed} {error.cause}") from error
         except errors.RayError as error:
-            raise EncodeError(f"{what} was lost {ATTEMPTS} times with its worker, last: {error}") from error
+            raise EncodeError(f"{failed} because the worker was lost: {error}") from error
 
     def _board(self) -> Any:  # noqa: ANN401  (Ray's)
         """On this node: one that is lost must not take it along."""
@@ -188,6 +238,11 @@ class _Board:
 def _read_clip(job: Job) -> Clip:
     with _naming_the_node():
         return read_clip(job)
+
+
+def _make_blank(folder: WorkFolder) -> Path:
+    with _naming_the_node():
+        return folder.make_blank()
 
 
 def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)

@@ -1,7 +1,12 @@
-"""The progress of an encode on stderr: frames, frames per second, time left; for a split one also of each worker."""
+"""The progress of an encode on stderr: frames, frames per second, time left; for a split one also of each worker.
+
+Off a terminal it is a line now and then, without the workers.
+"""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -13,6 +18,7 @@ from rich.progress import Progress as Display
 
 from vs_rafrvsr.encode.render import Progress
 
+SECONDS_BETWEEN_LINES = 30
 NOBODY: Mapping[str, Progress] = MappingProxyType({})
 
 
@@ -26,9 +32,32 @@ class Show(Protocol):
 @contextmanager
 def displayed() -> Iterator[Show]:
     """A display that lasts as long as the block."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bars(console) as show:
+            yield show
+    else:
+        yield _lines(console)
+
+
+def _lines(console: Console) -> Show:
+    said = time.monotonic()
+
+    def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
+        nonlocal said
+        if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+            said = time.monotonic()
+            seconds = (progress.total - progress.frames) / progress.fps if progress.fps else math.inf
+            console.print(f"{progress.frames} of {progress.total} frames, {progress.fps:.2f} fps, {seconds:.0f} s left")
+
+    return show
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Show]:
     name, fps = TextColumn("{task.description}"), TextColumn("{task.fields[fps]:.2f} fps")
     columns = (name, BarColumn(), MofNCompleteColumn(), fps, TimeRemainingColumn())
-    with Display(*columns, console=Console(stderr=True)) as display:
+    with Display(*columns, console=console) as display:
         rows = {"": display.add_task("", total=None, fps=0.0)}
 
         def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:

@@ -2,44 +2,80 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode.options import VIDEO_FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import quiet_ffmpeg
+from vs_rafrvsr.encode.render import check_written, quiet_ffmpeg
 from vs_rafrvsr.encode.source import source_options
 from vs_rafrvsr.encode.timing import aspect_options, retime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mux:
+    """What joined pieces become a file with.
+
+    Args:
+        rate: frames per second at which each piece runs.
+        source: what sound, subtitles, chapters and tags are copied from.
+        delay: seconds from the source's start to the video's.
+        ffmpeg_options: the user's; those for sound and container apply here.
+    """
+
+    rate: Fraction
+    source: Path | None
+    delay: Fraction
+    ffmpeg_options: Sequence[str]
+
+
 def join(
-    pieces: Sequence[Path],
-    out: Path,
-    *,
-    times: Sequence[Fraction],
-    rate: Fraction,
-    source: Path | None,
-    delay: Fraction,
-    ffmpeg_options: Sequence[str],
+    pieces: Sequence[Path], out: Path, mux: Mux, *, times: Sequence[Fraction], of_source: Sequence[str] = ()
 ) -> None:
     """Write the pieces, one behind the other, to out.
 
     Args:
-        pieces: files of the same encoder that run at `rate` frames per second.
+        pieces: files of the same encoder.
         out: replaced if it exists; `OUT.video.SUFFIX` exists meanwhile.
+        mux: what else goes into the file.
         times: seconds at which each frame of the whole starts.
-        source: what sound, subtitles, chapters and tags are copied from; the video starts `delay` seconds after it.
-        ffmpeg_options: the user's; those for sound and container apply here.
+        of_source: ffmpeg's options for reading the source.
 
     Raises:
-        EncodeError: a piece cannot be read, the pieces do not fit together, ffmpeg failed.
+        EncodeError: a piece cannot be read, the pieces do not fit together, ffmpeg failed, frames are missing.
     """
     video = out.with_name(f"{out.stem}.video{out.suffix}")
-    streams = ["-map", "0:v:0"] if source is None else source_options(source, out)
-    options = [*streams, *aspect_options(pieces[0]), *without(ffmpeg_options, VIDEO_FILTERS), "-c:v", "copy"]
+    streams = ["-map", "0:v:0"] if mux.source is None else [*of_source, *source_options(mux.source, out)]
+    refused = VIDEO_FILTERS if mux.source is not None else (*VIDEO_FILTERS, "-map")
+    options = [*streams, *aspect_options(pieces[0]), *without(mux.ffmpeg_options, refused), "-c:v", "copy"]
+    start = ["-itsoffset", f"{float(mux.delay):.6f}"]
     try:
-        retime(pieces, video, times, rate)
-        run_ffmpeg([*quiet_ffmpeg(), "-itsoffset", f"{float(delay):.6f}", "-i", str(video), *options, str(out)])
+        retime(pieces, video, times, mux.rate)
+        written = run_ffmpeg([*quiet_ffmpeg(), *start, "-i", str(video), *options, str(out)])
     finally:
         video.unlink(missing_ok=True)
+    check_written(written, len(times))
+
+
+def rehearse(blank: Path, out: Path, mux: Mux, frames: int) -> None:
+    """Join a file of blank frames, as if they were the clip's first and last, with ten seconds of the source.
+
+    What comes of it is thrown away.
+
+    Args:
+        blank: a file of two frames, or one where the clip has no more.
+        out: what will be joined later.
+        mux: what else goes into it.
+        frames: of the clip.
+
+    Raises:
+        EncodeError: joining would fail.
+    """
+    endless = [option for option in mux.ffmpeg_options if option != "-shortest"]  # the source is only cut short here
+    with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
+        times = sorted({Fraction(0), (frames - 1) / mux.rate})
+        trial = replace(mux, ffmpeg_options=endless)
+        join([blank], Path(folder) / out.name, trial, times=times, of_source=("-t", "10"))

@@ -12,9 +12,17 @@ from vs_rafrvsr.encode.clip import Clip
 
 DEFAULT_ENCODER = ("-c:v", "libx265", "-crf", "18")  # 8 to 12 bits, grey to 4:4:4, and it writes HDR10's metadata
 UNSPECIFIED = 2
-VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0")
-FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0")
+VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0", "-filter")
+COMPLEX_FILTERS = ("-filter_complex", "-lavfi", "-filter_complex_script")
+FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0", *COMPLEX_FILTERS)
 """What ffmpeg refuses for a stream that it copies; options that are meant for an encoder it ignores there."""
+
+# Options that no picture depends on, whatever stream they name, and then those that have no value.
+SOUND_AND_CONTAINER = (
+    *("-acodec", "-ab", "-ac", "-ar", "-af", "-aq", "-sample_fmt", "-channel_layout", "-scodec"),
+    *("-map", "-map_metadata", "-map_chapters", "-metadata", "-disposition", "-movflags"),
+)
+SWITCHES = ("-an", "-sn", "-dn", "-shortest")
 
 type Pair = tuple[float, float]
 
@@ -92,7 +100,7 @@ def video_options(clip: Clip, chosen: Sequence[str]) -> list[str]:
     colours = dict(_colours(clip.props))
     filters = list(_filters(clip.props, colours))
     if filters:
-        options = _merged(options, ("-vf", "-filter:v", "-filter:v:0"), ",".join(filters), ",")
+        options = _merged(options, VIDEO_FILTERS, ",".join(filters), ",")
     hdr = Hdr10.from_props(clip.props)
     if hdr is not None:
         options = _with_hdr10(options, hdr)
@@ -159,4 +167,15 @@ def without(options: Sequence[str], names: Collection[str]) -> Iterator[str]:
         if word in names:
             next(words, None)
         else:
+            yield word
+
+
+def picture_options(options: Sequence[str]) -> Iterator[str]:
+    """ffmpeg's options but for those of sound, subtitles and container. One that is not known to be such is kept."""
+    words = iter(options)
+    for word in words:
+        name, _, stream = word.partition(":")
+        if word.startswith("-") and (name in SOUND_AND_CONTAINER or stream[:1] in tuple("asdt")):
+            next(words, None)
+        elif word not in SWITCHES:
             yield word

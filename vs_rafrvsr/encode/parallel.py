@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode import Encoded
 from vs_rafrvsr.encode.cluster import Cluster, Reports, cluster
-from vs_rafrvsr.encode.join import join
-from vs_rafrvsr.encode.pieces import Piece, WorkFolder
+from vs_rafrvsr.encode.join import Mux, join, rehearse
+from vs_rafrvsr.encode.options import COMPLEX_FILTERS, picture_options
+from vs_rafrvsr.encode.pieces import Piece, WorkFolder, holds_pieces, work_path
 from vs_rafrvsr.encode.render import Job, Progress, check_files, partial
 from vs_rafrvsr.encode.source import video_delay
 from vs_rafrvsr.encode.timing import starts
 from vs_rafrvsr.errors import EncodeError
+
+log = logging.getLogger(__name__)
 
 type Show = Callable[[Progress, Reports], None]
 """Called with the progress in all, and that of each worker by its name."""
@@ -51,57 +55,104 @@ def encode_split(
     script, out = script.absolute(), out.absolute()
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
+    _check_filters(ffmpeg_options)
     delay = Fraction(0) if source is None else video_delay(source)
-    job = Job(script=script, arguments=dict(arguments or {}), ffmpeg_options=list(ffmpeg_options))
-    with cluster(workers, gpus_per_worker, address) as connection:
-        folder = WorkFolder.open(out, job, connection.read_clip(job), workers)
-        begin = time.monotonic()
-        made = _make_missing(folder, connection, progress)
-        seconds = time.monotonic() - begin
-    pieces = _all_finished(folder)
-    _warn_of_unlike_devices(pieces)
-    rate = folder.clip.rate
-    times = starts([duration for piece in pieces for duration in piece.durations], rate)
-    with partial(out) as path:
-        files = [piece.path for piece in pieces]
-        join(files, path, times=times, rate=rate, source=source, delay=delay, ffmpeg_options=ffmpeg_options)
-    folder.remove()
-    return Encoded(folder.clip, len(times), times, made / seconds)
+    job = Job(script=script, arguments=dict(arguments or {}), ffmpeg_options=list(picture_options(ffmpeg_options)))
+    with work_path(out) as path:
+        with cluster(workers, gpus_per_worker, address) as connection:
+            folder = WorkFolder.open(path, out.suffix, job, connection.read_clip(job), workers)
+            mux = Mux(rate=folder.clip.rate, source=source, delay=delay, ffmpeg_options=ffmpeg_options)
+            missing = [frames for frames in folder.plan if folder.finished(frames) is None]
+            fps = 0.0
+            if missing:
+                with _telling_what_is_kept(path):
+                    _rehearse(folder, connection, out, mux)
+                    fps = _make(missing, folder, connection, progress)
+        with _telling_what_is_kept(path):
+            times = _join_all(folder, out, mux)
+        folder.remove()
+    return Encoded(folder.clip, len(times), times, fps)
 
 
-def _make_missing(folder: WorkFolder, connection: Cluster, progress: Show) -> int:
-    """Make what is not finished; the number of frames that this was."""
-    missing = [frames for frames in folder.plan if folder.finished(frames) is None]
+def _check_filters(ffmpeg_options: Sequence[str]) -> None:
+    for option in set(ffmpeg_options) & set(COMPLEX_FILTERS):
+        raise EncodeError(
+            f"{option} may mix picture and sound, which --workers makes apart; use -vf and -af, or the script"
+        )
+
+
+@contextmanager
+def _telling_what_is_kept(path: Path) -> Iterator[None]:
+    kept = f"Finished pieces are in {path}; the same command goes on from there, also with other options for sound"
+    try:
+        yield
+    except EncodeError as error:
+        if not holds_pieces(path):
+            raise
+        raise EncodeError(f"{error}\n{kept}") from error
+    except KeyboardInterrupt:
+        if holds_pieces(path):
+            log.warning(kept)
+        raise
+
+
+def _rehearse(folder: WorkFolder, connection: Cluster, out: Path, mux: Mux) -> None:
+    """Join blank frames, so that what joining would refuse is known before the work."""
+    blank = connection.make_blank(folder)
+    _check_seen(blank)
+    try:
+        rehearse(blank, out, mux, folder.clip.frames)
+    except EncodeError as error:
+        raise EncodeError(f"joining would fail, tried with a blank first and last frame: {error}") from error
+    finally:
+        blank.unlink()
+
+
+def _make(missing: Sequence[range], folder: WorkFolder, connection: Cluster, progress: Show) -> float:
+    """Make pieces; the frames per second."""
     todo, total, begin = sum(map(len, missing)), folder.clip.frames, time.monotonic()
 
     def report(finished: int, workers: Reports) -> None:
         done = finished + sum(worker.frames for worker in workers.values())
         progress(Progress(total - todo + done, total, done / (time.monotonic() - begin)), workers)
 
-    try:
-        report(0, {})
-        connection.make(folder, missing, report)
-    except EncodeError as error:
-        raise EncodeError(
-            f"{error}\nWhat is finished is in {folder.path}; the same command goes on from there"
-        ) from error
-    return todo
+    report(0, {})
+    connection.make(folder, missing, report)
+    return todo / (time.monotonic() - begin)
+
+
+def _join_all(folder: WorkFolder, out: Path, mux: Mux) -> list[Fraction]:
+    """Join the pieces of a folder to out; seconds at which each frame starts."""
+    pieces = _all_finished(folder)
+    _warn_of_unlike_makers(pieces)
+    times = starts([duration for piece in pieces for duration in piece.durations], mux.rate)
+    with partial(out) as unfinished:
+        join([piece.path for piece in pieces], unfinished, mux, times=times)
+    return times
 
 
 def _all_finished(folder: WorkFolder) -> list[Piece]:
     pieces = [folder.finished(frames) for frames in folder.plan]
-    absent = [str(folder.file(f)) for f, piece in zip(folder.plan, pieces, strict=True) if piece is None]
-    if absent:
-        raise EncodeError(
-            f"{absent[0]} is not seen here although a worker has made it; {folder.path.parent} must be a folder that "
-            "all nodes share"
-        )
+    for frames, piece in zip(folder.plan, pieces, strict=True):
+        if piece is None:
+            _check_seen(folder.file(frames))
+            raise EncodeError(f"{folder.file(frames)} is not whole although a worker has made it")
     return [piece for piece in pieces if piece is not None]
 
 
-def _warn_of_unlike_devices(pieces: Sequence[Piece]) -> None:
-    devices = sorted({piece.device for piece in pieces})
-    if len(devices) > 1:
-        logging.getLogger(__name__).warning(
-            "pieces were made on %s: they fit together to rounding, not bit for bit", " and ".join(devices)
+def _check_seen(path: Path) -> None:
+    if not path.exists():
+        raise EncodeError(
+            f"{path} is not seen here although a worker has made it; {path.parent.parent} must be a folder that all "
+            "nodes share"
+        )
+
+
+def _warn_of_unlike_makers(pieces: Sequence[Piece]) -> None:
+    makers = sorted({maker for piece in pieces for maker in piece.makers})
+    if len(makers) > 1:
+        log.warning(
+            "frames were made in several ways: %s. Unless the script asks for that, they fit together to rounding at "
+            "best, not bit for bit",
+            "; ".join(makers),
         )

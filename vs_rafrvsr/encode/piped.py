@@ -2,7 +2,7 @@
 
 It evaluates that script as vspipe would, describes the script's output 0 in one line of JSON on stderr (the pipe itself
 carries pixels only), gives vspipe a clip that the pipe can carry (RGB becomes YUV 4:4:4 and float becomes 16 bits), and
-notes how long each frame lasts. It ends with the process that started it.
+notes how long each frame lasts and what made it. It ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import vapoursynth as vs
 
-from vs_rafrvsr.properties import FALLBACK
+from vs_rafrvsr.properties import DEVICE, FALLBACK, NUMERICS
 
 MARK = "rafrvsr-clip "  # how clip.py knows the line
 BT709, BT2020_NCL = 1, 9
@@ -63,9 +63,10 @@ def rate_of(clip: vs.VideoNode, props: Mapping[str, Any]) -> Fraction:
     raise vs.Error("output 0 has neither a frame rate nor durations; give it one with std.AssumeFPS")
 
 
-def noting_durations(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.VideoNode:
-    """The clip, which adds a line `frame numerator denominator` (seconds) to a file for every frame that it makes.
+def noting_frames(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.VideoNode:
+    """The clip, which adds a line to a file for every frame that it makes.
 
+    The line is `frame numerator denominator` (seconds) and, where Upscale made the frame, its weights and device.
     vspipe's own timecodes are rounded, lack the end of the last frame, and fail on a frame without a duration, as the
     last one of a source often is. Such a frame lasts as long as the rate says.
     """
@@ -75,7 +76,8 @@ def noting_durations(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.Video
         numerator, denominator = f.props.get("_DurationNum", 0), f.props.get("_DurationDen", 0)
         if not (numerator and denominator):
             numerator, denominator = rate.denominator, rate.numerator
-        notes.write(f"{n} {numerator} {denominator}\n")
+        maker = f"{f.props[NUMERICS]} on {f.props.get(DEVICE)}" if NUMERICS in f.props else ""
+        notes.write(f"{n} {numerator} {denominator} {maker}\n")
         return f
 
     return vs.core.std.ModifyFrame(clip, clip, noted)
@@ -118,7 +120,7 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(script: Path, arguments: dict[str, Any], durations: Path, piece: bool) -> None:
+def main(script: Path, arguments: dict[str, Any], notes: Path, piece: bool) -> None:
     """Set output 0, whole or as a piece, and describe it: format, size, frames, rate and the properties of frame 0."""
     end_with_parent()
     clip = evaluate(script, arguments)
@@ -129,7 +131,7 @@ def main(script: Path, arguments: dict[str, Any], durations: Path, piece: bool) 
     with clip.get_frame(0) as frame:
         props = plain(frame.props)
     rate = rate_of(clip, props)
-    noting_durations(clip, rate, durations).set_output(0)
+    noting_frames(clip, rate, notes).set_output(0)
     report = {
         "format": clip.format.name,
         "width": clip.width,
@@ -146,6 +148,6 @@ if __name__ == "__vapoursynth__":
     main(
         Path(given["rafrvsr_script"]),
         json.loads(given["rafrvsr_arguments"]),
-        Path(given["rafrvsr_durations"]),
+        Path(given["rafrvsr_notes"]),
         piece=given["rafrvsr_piece"] == "1",
     )

@@ -70,9 +70,9 @@ def transcode(
         with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source, said):
             source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
             frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
-            if source.wait() not in (0, *PIPE_CLOSED):
-                raise EncodeError(_message("vspipe", source.returncode, said))
-            _check_ffmpeg(sink.returncode, complaints)
+            source.wait()
+        failed = [] if source.returncode in (0, *PIPE_CLOSED) else [_message("vspipe", source.returncode, said)]
+        _raise_any([*failed, *_ffmpeg_failed(sink.returncode, complaints)])
         return clip, frames, time.monotonic() - start
 
 
@@ -86,15 +86,16 @@ def describe(vspipe: Sequence[str]) -> Clip:
         return _await_clip(source, deque[str](maxlen=MESSAGE_LINES))
 
 
-def run_ffmpeg(command: Sequence[str]) -> None:
-    """Run ffmpeg alone to its end.
+def run_ffmpeg(command: Sequence[str]) -> int:
+    """Run ffmpeg alone to its end; the number of video frames that it wrote.
 
     Raises:
         EncodeError: it failed.
     """
     with _running(command, stdin=subprocess.DEVNULL) as process:
-        _, complaints = _follow(process, lambda _: None)
-        _check_ffmpeg(process.returncode, complaints)
+        frames, complaints = _follow(process, lambda _: None)
+        _raise_any(_ffmpeg_failed(process.returncode, complaints))
+        return frames
 
 
 def _running_vspipe(command: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
@@ -163,10 +164,15 @@ def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) ->
     return frames, complaints
 
 
-def _check_ffmpeg(status: int, complaints: deque[str]) -> None:
-    """Its status alone will not do: ffmpeg 5 ends with 0 when the disk is full only at the file's last bytes."""
-    if status != 0 or any("Error writing trailer" in line for line in complaints):
-        raise EncodeError(_message("ffmpeg", status, complaints))
+def _ffmpeg_failed(status: int, complaints: deque[str]) -> list[str]:
+    """Its message, if it failed; ffmpeg 5 ends with 0 when the disk is full only at the file's last bytes."""
+    failed = status != 0 or any("Error writing trailer" in line for line in complaints)
+    return [_message("ffmpeg", status, complaints)] if failed else []
+
+
+def _raise_any(messages: Sequence[str]) -> None:
+    if messages:
+        raise EncodeError("\n".join(messages))
 
 
 def _message(name: str, status: int, said: deque[str]) -> str:

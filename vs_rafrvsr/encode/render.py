@@ -13,8 +13,8 @@ from pathlib import Path
 
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.options import video_options
-from vs_rafrvsr.encode.process import describe, find_ffmpeg, find_vspipe, transcode
-from vs_rafrvsr.encode.timing import read_durations
+from vs_rafrvsr.encode.process import describe, find_ffmpeg, find_vspipe, run_ffmpeg, transcode
+from vs_rafrvsr.encode.timing import read_notes
 from vs_rafrvsr.errors import EncodeError
 
 
@@ -44,10 +44,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The clip, seconds that each written frame lasts, seconds of work since the script was ready."""
+    """A rendered file.
+
+    Args:
+        clip: the script's.
+        durations: seconds that each written frame lasts.
+        makers: what made frames, each once: weights, precision, tiles and device; none where no Upscale did.
+        seconds: of work since the script was ready.
+    """
 
     clip: Clip
     durations: Sequence[Fraction]
+    makers: Sequence[str]
     seconds: float
 
 
@@ -58,7 +66,7 @@ def read_clip(job: Job) -> Clip:
         EncodeError: the script has no usable output.
     """
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
-        return describe(_vspipe_command(job, None, Path(folder) / "durations.txt"))
+        return describe(_vspipe_command(job, None, Path(folder) / "notes.txt"))
 
 
 def render(
@@ -87,14 +95,24 @@ def render(
         progress(Progress(done, clip.frames if frames is None else len(frames), done / seconds))
 
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
-        notes = Path(folder) / "durations.txt"
+        notes = Path(folder) / "notes.txt"
         clip, written, seconds = transcode(
             _vspipe_command(job, frames, notes), lambda c: _ffmpeg_command(c, out, streams, job), on_frames
         )
-        durations = read_durations(notes)
-    if written != len(durations):
-        raise EncodeError(f"ffmpeg wrote {written} of vspipe's {len(durations)} frames; is one of its options a limit?")
-    return Rendered(clip, durations, seconds)
+        durations, makers = read_notes(notes)
+    check_written(written, len(durations))
+    return Rendered(clip, durations, makers, seconds)
+
+
+def render_blank(job: Job, clip: Clip, out: Path, frames: int) -> None:
+    """Encode blank frames as `render` would encode the clip's, without its script.
+
+    Raises:
+        EncodeError: ffmpeg failed.
+    """
+    blank = f"color=size={clip.width}x{clip.height}:rate={clip.rate},format={clip.pixel_format}"
+    options = ["-frames:v", str(frames), *video_options(clip, job.ffmpeg_options)]
+    run_ffmpeg([*quiet_ffmpeg(), "-f", "lavfi", "-i", blank, *options, str(out)])
 
 
 @contextmanager
@@ -129,17 +147,27 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
         raise EncodeError(f"output {out} exists; choose another name, or replace it with --overwrite")
 
 
+def check_written(written: int, frames: int) -> None:
+    """Refuse a file that lacks frames.
+
+    Raises:
+        EncodeError: ffmpeg wrote another number of frames than it was given.
+    """
+    if written != frames:
+        raise EncodeError(f"ffmpeg wrote {written} of {frames} frames; is one of its options a limit?")
+
+
 def quiet_ffmpeg() -> list[str]:
     """The start of every ffmpeg command."""
     return [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "warning", "-nostats", "-progress", "pipe:1", "-y"]
 
 
-def _vspipe_command(job: Job, frames: range | None, durations: Path) -> list[str]:
+def _vspipe_command(job: Job, frames: range | None, notes: Path) -> list[str]:
     # No container: YUV4MPEG2 lacks some formats, and in Matroska timecodes follow the declared rate, not the frames.
     command = [find_vspipe()]
     command += ["--arg", f"rafrvsr_script={job.script.resolve()}"]
     command += ["--arg", f"rafrvsr_arguments={json.dumps(dict(job.arguments))}"]
-    command += ["--arg", f"rafrvsr_durations={durations}"]
+    command += ["--arg", f"rafrvsr_notes={notes}"]
     command += ["--arg", f"rafrvsr_piece={int(frames is not None)}"]
     if frames is not None:
         command += ["--start", str(frames.start), "--end", str(frames.stop - 1)]

@@ -20,13 +20,14 @@ from vs_rafrvsr.errors import EncodeError
 TOLERANCE = Fraction(1, 1000)
 
 
-def read_durations(path: Path) -> list[Fraction]:
-    """Seconds that each frame lasts, in order, from the file that piped.py writes."""
-    durations: dict[int, Fraction] = {}
+def read_notes(path: Path) -> tuple[list[Fraction], list[str]]:
+    """Seconds that each frame lasts, in order, and what made frames, see Rendered, from the file of piped.py."""
+    durations, makers = dict[int, Fraction](), set[str]()
     for line in path.read_text().splitlines():
-        frame, numerator, denominator = map(int, line.split())
-        durations[frame] = Fraction(numerator, denominator)
-    return [durations[frame] for frame in sorted(durations)]
+        frame, numerator, denominator, *maker = line.split(maxsplit=3)
+        durations[int(frame)] = Fraction(int(numerator), int(denominator))
+        makers.update(maker)
+    return [durations[frame] for frame in sorted(durations)], sorted(makers)
 
 
 def starts(durations: Sequence[Fraction], rate: Fraction) -> list[Fraction]:
@@ -63,7 +64,7 @@ def retime(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fr
     except av.error.FFmpegError as error:
         raise EncodeError(f"giving {out.name} its timestamps failed: {error}") from error
     if copied != len(times):
-        raise EncodeError(f"{paths[0].parent} holds {copied} of {len(times)} frames; delete it to begin anew")
+        raise EncodeError(f"giving {out.name} its timestamps failed: its parts hold {copied} of {len(times)} frames")
 
 
 def _copy(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fraction) -> int:
