@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,11 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     pieces = tmp_path / "out.mkv.pieces"
     wait_for(lambda: len(list(pieces.glob("0*.json"))) >= 2)
     started = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGKILL)
+    for one in (process, *started):  # Ray's workers would make their pieces to the end
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
     process.wait()
-    psutil.wait_procs([p for p in started if name_of(p) in ("vspipe", "ffmpeg")], timeout=60)
+    psutil.wait_procs(started, timeout=60)
     kept = {p: p.stat().st_mtime_ns for p in pieces.glob("0*.mkv") if p.with_suffix(".json").exists()}
     seen: list[int] = []
 
