@@ -66,8 +66,9 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path)
     pieces = tmp_path / "out.mkv.pieces"
     wait_for(lambda: len(list(pieces.glob("0*.json"))) >= 2)
-    started = psutil.Process(process.pid).children(recursive=True)
-    for one in (process, *started):  # Ray's workers would make their pieces to the end
+    driver = psutil.Process(process.pid)
+    started = driver.children(recursive=True)
+    for one in (driver, *started):  # Ray's workers would make their pieces to the end
         with suppress(psutil.NoSuchProcess):
             one.kill()
     process.wait()
