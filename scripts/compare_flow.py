@@ -27,10 +27,10 @@ from rich.table import Table
 from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
-from vs_rafrvsr.training.loop import make_net
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare, shown_clips
 from vs_rafrvsr.training.recipe import Recipe, build, read_table
+from vs_rafrvsr.training.start import make_net
 from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import validate
 from vs_rafrvsr.training.variants import Net

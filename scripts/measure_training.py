@@ -18,9 +18,10 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from vs_rafrvsr.training import recipe
-from vs_rafrvsr.training.loop import Trainer, make_net
+from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe
+from vs_rafrvsr.training.start import make_net
 
 PROFILED = 3
 """Steps under the profiler."""

@@ -24,9 +24,10 @@ import torch
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
-from vs_rafrvsr.training.loop import Trainer, make_net
+from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe, change, check_flow, read_table
+from vs_rafrvsr.training.start import make_net
 from vs_rafrvsr.training.validate import validate_bicubic
 
 PROBE = 30

@@ -28,9 +28,10 @@ from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.checkpoint import CheckpointError
 from vs_rafrvsr.training.data import DataError
-from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.loop import DivergedError, Trainer
 from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
 from vs_rafrvsr.training.recipe import RecipeError
+from vs_rafrvsr.training.start import make_net
 from vs_rafrvsr.training.team import Team
 
 

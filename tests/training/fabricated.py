@@ -1,8 +1,9 @@
-"""Small made-up clips that the training tests share."""
+"""Small made-up clips, and a recipe for them, that the training tests share."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
+from vs_rafrvsr.training.recipe import Recipe, change
 
 
 def picture(height: int, width: int, seed: int = 0, grain: int = 4) -> Tensor:
@@ -39,3 +41,9 @@ def write_image(path: Path, height: int, width: int, value: int = 0) -> None:
     image = np.zeros((height, width, 3), np.uint8)
     image[..., 2] = value
     cv2.imwrite(str(path), image)
+
+
+def tiny(**changes: Any) -> Recipe:  # noqa: ANN401  (recipe values)
+    recipe = Recipe(name="tiny", steps=12, batch=2, frames=3, crop=8, warm_up=2, report_every=4, validate_every=8)
+    model = {"channels": 4, "blocks": 1, **changes.pop("model", {})}
+    return change(recipe, {"checkpoint_every": 4, "model": model, **changes})

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import csv
 import dataclasses
 import math
@@ -12,11 +11,12 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
-from tests.training.fabricated import clip
+from tests.training.fabricated import clip, tiny
 from vs_rafrvsr.training import checkpoint, data
-from vs_rafrvsr.training.loop import DivergedError, Trainer, make_net
+from vs_rafrvsr.training.loop import DivergedError, Trainer
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe, RecipeError, change, check_flow
+from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.start import make_net
 from vs_rafrvsr.training.validate import SETTLED
 from vs_rafrvsr.training.variants import VariantNet
 
@@ -30,12 +30,6 @@ def prepared() -> Prepared:
         [clip("held", 10, 48, 64, seed=2), clip("held2", 10, 48, 64, seed=3), clip("other", 9, 64, 48, seed=4)],
         [clip("still", 9, 48, 48, seed=5, camera=True)],
     )
-
-
-def tiny(**changes: Any) -> Recipe:  # noqa: ANN401  (recipe values)
-    recipe = Recipe(name="tiny", steps=12, batch=2, frames=3, crop=8, warm_up=2, report_every=4, validate_every=8)
-    model = {"channels": 4, "blocks": 1, **changes.pop("model", {})}
-    return change(recipe, {"checkpoint_every": 4, "model": model, **changes})
 
 
 def losses_of(trainer: Trainer) -> list[float]:
@@ -127,41 +121,6 @@ def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: 
     assert steps() == [1, 2, 3, 4, 5, 6]
     next(Trainer(recipe, prepared, CPU, tmp_path).run())
     assert steps() == [1]
-
-
-def test_weights_that_have_nothing_for_the_network_are_refused(tmp_path: Path) -> None:
-    save_file({"foreign.weight": torch.zeros(3)}, tmp_path / "w.safetensors")
-    file = str(tmp_path / "w.safetensors")
-    with pytest.raises(RecipeError, match="none of its 1 tensors fits"):
-        make_net(tiny(start=file), CPU)
-    with pytest.raises(RecipeError, match=r"0 of its 1 tensors fit, .* RAFT has 106; flow.weights is"):
-        make_net(tiny(flow={"weights": file}), CPU)
-    joint = {"architecture": "frvsr", "flow": {"joint": True, "weights": file}}
-    with pytest.raises(RecipeError, match="0 of its 1 tensors fit, and this network's RAFT has 0"):
-        make_net(tiny(**joint), CPU)
-
-
-def test_a_part_of_raft_is_not_enough(tmp_path: Path) -> None:
-    """One tensor of RAFT-large fits RAFT-small."""
-    save_file(torchvision.models.optical_flow.raft_large(weights=None).state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(RecipeError, match="1 of its 169 tensors fit, and this network's RAFT has 106"):
-        make_net(tiny(flow={"weights": str(tmp_path / "w.safetensors")}), CPU)
-
-
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
-def test_a_file_of_something_else_is_refused(name: str, tmp_path: Path) -> None:
-    for content in (b"", b"something else, and long enough"):
-        (tmp_path / name).write_bytes(content)
-        for given in ({"start": str(tmp_path / name)}, {"flow": {"weights": str(tmp_path / name)}}):
-            with pytest.raises(checkpoint.CheckpointError, match=f"{name} is no weights file"):
-                make_net(tiny(**given), CPU)
-
-
-def test_frozen_flow_needs_weights() -> None:
-    with pytest.raises(RecipeError, match=r"flow\.weights=FILE"):
-        check_flow(tiny())
-    check_flow(tiny(flow={"joint": True}))
-    check_flow(tiny(start="w.safetensors"))
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path: Path) -> None:
@@ -266,16 +225,6 @@ def test_the_perceptual_term_takes_part(prepared: Prepared, tmp_path: Path) -> N
     assert not any(name.startswith("features") for name in trainer.export())
 
 
-@pytest.mark.parametrize("name", ["raft_small.safetensors", "raft_small.pth"])
-def test_torchvision_s_own_raft_file_is_taken(name: str, tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    theirs = torchvision.models.optical_flow.raft_small(weights=None).state_dict()
-    torch.save(theirs, tmp_path / name) if name.endswith(".pth") else save_file(theirs, tmp_path / name)
-    net = make_net(tiny(flow={"weights": str(tmp_path / name)}), CPU)
-    assert isinstance(net, VariantNet)
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in net.raft.state_dict().items())
-
-
 def test_joint_training_moves_raft_and_frozen_does_not(prepared: Prepared, tmp_path: Path) -> None:
     for joint in (False, True):
         clips = Prepared([clip("a", 6, 96, 96)], prepared.real, prepared.camera)
@@ -375,62 +324,3 @@ def test_a_log_names_clips_left_out_and_says_where_nothing_validates(prepared: P
     told = Trainer(tiny(), dataclasses.replace(prepared, train=[*prepared.train, *short]), CPU, tmp_path).describe()
     assert "2 clips (2 too short or small: one, two), 3 real + 1 camera for validation" in told
     assert "none for validation" in Trainer(tiny(), Prepared(prepared.train, [], []), CPU, tmp_path).describe()
-
-
-def test_a_checkpoint_is_split_and_a_mixture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
-    tensors = {name: torch.full((20,), value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
-    stem = tmp_path / "deep" / "checkpoint"
-    with pytest.raises(checkpoint.CheckpointError, match="no checkpoint at"):
-        checkpoint.load(stem)
-    first = checkpoint.save(stem, tensors, {"step": 1})
-    assert len(first) == 3
-    found, record = checkpoint.load(stem)
-    assert record == {"step": 1}
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
-    old = first[2].read_bytes()
-    second = checkpoint.save(stem, tensors, {"step": 2})
-    assert sorted(stem.parent.iterdir()) == sorted(second)  # nothing of the old one is left
-    second[2].write_bytes(old)
-    with pytest.raises(checkpoint.CheckpointError, match=r"2\.safetensors belongs to another step"):
-        checkpoint.load(stem)
-    second[2].unlink()
-    with pytest.raises(checkpoint.CheckpointError, match=r"2\.safetensors is missing"):
-        checkpoint.load(stem)
-
-
-@pytest.mark.parametrize("action", ["replace", "unlink"])
-def test_a_stop_at_any_moment_leaves_one_checkpoint_whole(
-    action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The same step twice too: a new run in an old one's folder comes to it again."""
-    monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
-    stem, kept = tmp_path / "checkpoint", list[float]()
-    (tmp_path / "checkpoint.safetensors").write_bytes(b"the weights of a recipe of this name")
-
-    def save(value: float) -> None:
-        tensors = {name: torch.full((20,), value) for name in "abc"}
-        checkpoint.save(stem, tensors, {"step": 1, "seconds": value})
-
-    save(0.0)
-    true = getattr(Path, action)
-    for stop in range(4):
-        done = list[Path]()
-
-        def stopping(path: Path, *rest: Path) -> None:
-            if len(done) == stop:  # noqa: B023  (called in this round alone)
-                raise KeyboardInterrupt
-            done.append(path)  # noqa: B023
-            true(path, *rest)
-
-        monkeypatch.setattr(Path, action, stopping)
-        with contextlib.suppress(KeyboardInterrupt):
-            save(stop + 1.0)
-        monkeypatch.setattr(Path, action, true)
-        tensors, record = checkpoint.load(stem)
-        assert record["seconds"] in (stop, stop + 1.0)
-        assert all(torch.equal(tensors[name], torch.full((20,), record["seconds"])) for name in "abc")
-        kept.append(record["seconds"])
-        save(stop + 1.0)
-        assert len(list(tmp_path.iterdir())) == 4
-    assert kept == ([0, 1, 2, 4] if action == "replace" else [1, 2, 3, 4])

@@ -14,9 +14,9 @@ from vs_rafrvsr.training import layers
 from vs_rafrvsr.training import prepare as subject
 from vs_rafrvsr.training.data import Source, is_validation
 from vs_rafrvsr.training.degrade import degrade
-from vs_rafrvsr.training.loop import make_net
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
 from vs_rafrvsr.training.recipe import Recipe, change
+from vs_rafrvsr.training.start import make_net
 
 CPU = torch.device("cpu")
 NAMES = [f"owner{i}/repo{i}" for i in range(12)]  # owner2's is held for validation

@@ -15,8 +15,9 @@ from tests.training.fabricated import clip
 from vs_rafrvsr.training import export, recipe
 from vs_rafrvsr.training.data import DataError
 from vs_rafrvsr.training.degrade import degrade
-from vs_rafrvsr.training.loop import Trainer, make_net
+from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.prepare import Material, Shape, prepare
+from vs_rafrvsr.training.start import make_net
 
 CPU = torch.device("cpu")
 RECIPE = Path(__file__).parents[2] / "scripts" / "recipes" / "seed-project.toml"

@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,11 +19,12 @@ from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
-from vs_rafrvsr.training.recipe import Recipe, RecipeError, differences
+from vs_rafrvsr.training.recipe import Recipe, differences
+from vs_rafrvsr.training.start import make_net, start_weights
 from vs_rafrvsr.training.team import Team
 from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
-from vs_rafrvsr.training.variants import FLOW_PARTS, Net, TrainedFRVSR, VariantNet, initialise
+from vs_rafrvsr.training.variants import FLOW_PARTS
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 MOST_SKIPPED = 0.05
@@ -32,68 +33,6 @@ MOST_SKIPPED = 0.05
 
 class DivergedError(RuntimeError):
     """Too many steps without a finite gradient; the last checkpoint is whole."""
-
-
-def make_net(recipe: Recipe, device: torch.device) -> Net:
-    """The recipe's network, initialised from its seed and from its start weights.
-
-    Raises:
-        RecipeError: a file has nothing for this network, or for RAFT not all.
-        CheckpointError: a file holds no tensors.
-    """
-    torch.manual_seed(recipe.seed)
-    phase = PHASE[recipe.data.degradation]
-    net: VariantNet | TrainedFRVSR
-    if recipe.architecture == "frvsr":
-        net = TrainedFRVSR(channels=recipe.model.channels, blocks=recipe.model.blocks, offset=phase)
-    else:
-        net = VariantNet(
-            recipe.model,
-            offset=phase,
-            flow_updates=recipe.flow.updates,
-            flow_input_scale=recipe.flow.scale,
-        )
-    initialise(net)
-    own = net.state_dict()
-    if recipe.flow.weights:
-        own |= _raft_weights(recipe.flow.weights, own)
-    own |= start_weights(recipe, own)
-    net.load_state_dict(own)
-    return net.to(device)
-
-
-def start_weights(recipe: Recipe, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the recipe's start weights whose name and shape are in `own`.
-
-    Raises:
-        RecipeError: there is none.
-    """
-    found = checkpoint.read(Path(recipe.start)) if recipe.start else {}
-    fitting = _fitting(found, own)
-    if recipe.start and not fitting:
-        raise RecipeError(
-            f"{recipe.start}: none of its {len(found)} tensors fits the model; give weights of {recipe.name}"
-        )
-    return fitting
-
-
-def _raft_weights(file: str, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor of RAFT, from weights of this project or from torchvision's own file."""
-    found = checkpoint.read(Path(file))
-    if not any(name.startswith("raft.") for name in found):
-        found = {f"raft.{name}": tensor for name, tensor in found.items()}
-    raft = {name: tensor for name, tensor in own.items() if name.startswith("raft.")}
-    fitting = _fitting(found, raft)
-    if not fitting or len(fitting) < len(raft):
-        raise RecipeError(
-            f"{file}: {len(fitting)} of its {len(found)} tensors fit, and this network's RAFT has {len(raft)}; "
-            "flow.weights is a file of this project or torchvision's raft_small"
-        )
-    return fitting
-
-
-def _fitting(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: t.float() for name, t in found.items() if name in own and own[name].shape == t.shape}
 
 
 class Trainer:
