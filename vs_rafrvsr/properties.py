@@ -4,7 +4,7 @@ RESET = "_RafrvsrReset"
 """1 on an output frame with which the recurrence began anew."""
 
 FALLBACK = "_RafrvsrTileFallback"
-"""1 on an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
+"""How many times tiles were halved for lack of memory, on an output frame that was made in such smaller tiles."""
 
 # For who joins frames made apart, see README; on every output frame, once for every Upscale that it went through.
 CHUNK = "_RafrvsrChunk"

@@ -18,11 +18,14 @@ import vapoursynth as vs
 
 from tests.plugin.clips import DEVICES, moving, pixels, rgb_clip, same
 from vs_rafrvsr.engine import engine
+from vs_rafrvsr.engine.engine import Output
 from vs_rafrvsr.engine.network import Network
 from vs_rafrvsr.engine.tiles import halved
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.exchange import Pack, Staged
 from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.plugin.host import Host
+from vs_rafrvsr.plugin.recurrence import Recurrence
 
 core = vs.core
 FRAMES, WIDTH, HEIGHT = 12, 72, 64
@@ -101,6 +104,27 @@ def test_frames_after_the_fallback_are_those_of_smaller_tiles(
     assert [record.getMessage().count("tiles of 40x64") for record in caplog.records] == [1]
 
 
+def test_a_frame_that_is_under_way_during_the_fallback_says_what_made_it(
+    clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, tiled = frames(clip), frames(clip, tile=HALVES)
+    plain = Recurrence._to_frame
+
+    def met(self: Recurrence, output: Output, host: Host) -> object:
+        frame = plain(self, output, host)
+        if not output.fallback:
+            for _ in range(2):
+                self.engine.runtime.run(self.engine._make_room, "taken by another program")
+        return frame
+
+    monkeypatch.setattr(Recurrence, "_to_frame", met)
+    found = frames(clip)
+    for n, wanted in enumerate((whole[0], *tiled[1:])):
+        assert same(found[n], wanted), n
+        assert found[n].props["_RafrvsrNumerics"] == wanted.props["_RafrvsrNumerics"], n
+        assert found[n].props.get(MARK, 0) == (n > 0), n
+
+
 def test_where_nothing_helps_every_frame_says_so(clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch) -> None:
     shortage = Shortage(failing=frozenset(range(1, 1000)))
     inject(monkeypatch, shortage)
@@ -109,7 +133,7 @@ def test_where_nothing_helps_every_frame_says_so(clip: vs.VideoNode, monkeypatch
         with pytest.raises(vs.Error, match=r"cpu is out of memory \(tried to allocate too much\); close"):
             out.get_frame(n)
     monkeypatch.undo()
-    assert out.get_frame(5).props[MARK] == 1
+    assert out.get_frame(5).props[MARK] == 2
 
 
 def test_memory_for_copies_that_runs_out_loses_no_frame(clip: vs.VideoNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ class Output:
     """In the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
-    fallback: bool
-    """Whether smaller tiles made it than those chosen at creation, for lack of memory."""
+    fallback: int
+    """How many times tiles had been halved for lack of memory when it was made."""
 
 
 @dataclass(eq=False)
@@ -109,7 +109,8 @@ class Engine:
         self._latest = 0
         self._tight = False
         """Whether memory ran out, was given back, and no output has been delivered since."""
-        self._fallback = False
+        self.numerics = [network.numerics]
+        """Of the network, and of each that took its place for lack of memory."""
 
     def open(self, n: int) -> Ticket:
         """Begin a request for output n."""
@@ -306,7 +307,8 @@ class Engine:
         """Give back all that can be made again; where that has been done to no avail, halve the network's tiles too."""
         self._restart_all()
         if self._tight:
-            self.network, self._fallback = self.network.halved(reason), True
+            self.network = self.network.halved(reason)
+            self.numerics.append(self.network.numerics)
             self._restart_all()
         self._tight = True
 
@@ -358,7 +360,7 @@ class Engine:
         frame = self.network.exchange.download(made.rgb, made.colour)
         with self._book:
             course.position = n + 1
-            course.outputs[n] = Output(frame=frame, reset=made.reset, fallback=self._fallback)
+            course.outputs[n] = Output(frame=frame, reset=made.reset, fallback=len(self.numerics) - 1)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:

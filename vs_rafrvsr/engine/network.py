@@ -120,7 +120,7 @@ class Network:
                 "downscale the clip first"
             )
         log.warning(
-            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback=1 and equal "
+            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback and equal "
             "those of other runs to rounding only; pass tile=[%d, %d] to have the same every time",
             *(self.runtime.device, reason, *tile, *tile),
         )

@@ -11,7 +11,7 @@ from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Map, Node, ffi, l
 from vs_rafrvsr.plugin.recurrence import refuse_interlaced
 from vs_rafrvsr.properties import CHUNK, DEVICE, FALLBACK, NUMERICS, RESET
 
-_PROPERTIES, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(RESET, FALLBACK)
+_PROPERTIES, _FALLBACK, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(FALLBACK), Keys(RESET, FALLBACK)
 
 
 class Finish:
@@ -31,7 +31,7 @@ class Finish:
         self.format_id = host.format_id(output.format)
         self.direct = self.format_id == host.format_id(host.api.getVideoInfo(recurrence).format)
         self.guess = colours.guess if output.format.colorFamily == lib.cfYUV else -1
-        self.origins: dict[str, Map] = {}
+        self.origins: dict[int, Map] = {}
         self.nodes: dict[Said, Node] = {}
         self.lock = threading.Lock()
         self.told = False
@@ -85,7 +85,8 @@ class Finish:
             return self.nodes[said]
 
     def _finished(self, n: int, node: Node, context: Context, host: Host) -> Frame:
-        origin, alone = self._origin(host), RESET.encode()  # a fallback before this filter matters still, a reset not
+        origin = self._origin(self._fallback(n, node, context, host), host)
+        alone = RESET.encode()  # a fallback before this filter matters still, a reset not
         frame, guessed = host.dressed(n, node, self.clip, _OURS, alone, origin, self.guess, context)
         if guessed and not self.told:
             self._tell_guess(host)
@@ -97,13 +98,23 @@ class Finish:
         if not told:
             host.log(f"the clip has no _Matrix; {self.guess} is assumed from its size and set on the output")
 
-    def _origin(self, host: Host) -> Map:
-        """Where a frame comes from, as properties: another map when the network has changed for lack of memory."""
-        network = self.engine.network
+    def _fallback(self, n: int, node: Node, context: Context, host: Host) -> int:
+        """How many times tiles had been halved when frame n was made, which may be long ago."""
+        if len(self.engine.numerics) == 1:
+            return 0
+        frame = host.api.getFrameFilter(n, node, context)
+        try:
+            ((value,),) = host.integers([frame], _FALLBACK)
+        finally:
+            host.api.freeFrame(frame)
+        return value or 0
+
+    def _origin(self, fallback: int, host: Host) -> Map:
+        """Where a frame comes from, as properties: another map for each time that the network has changed."""
         with self.lock:
-            if network.numerics not in self.origins:
-                origin = self.origins[network.numerics] = host.api.createMap()
-                host.api.mapSetInt(origin, CHUNK.encode(), network.grid.chunk, lib.maReplace)
-                for key, text in ((NUMERICS, network.numerics), (DEVICE, self.device)):
+            if fallback not in self.origins:
+                origin = self.origins[fallback] = host.api.createMap()
+                host.api.mapSetInt(origin, CHUNK.encode(), self.engine.network.grid.chunk, lib.maReplace)
+                for key, text in ((NUMERICS, self.engine.numerics[fallback]), (DEVICE, self.device)):
                     host.api.mapSetData(origin, key.encode(), text.encode(), -1, lib.dtUtf8, lib.maReplace)
-            return self.origins[network.numerics]
+            return self.origins[fallback]

@@ -136,9 +136,9 @@ class Recurrence:
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
         frame = host.unpacked(output.frame.wait(), self.output)
-        for name, holds in ((RESET, output.reset), (FALLBACK, output.fallback)):
-            if holds:
-                host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name.encode(), 1, lib.maReplace)
+        for name, value in ((RESET, output.reset), (FALLBACK, output.fallback)):
+            if value:
+                host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name.encode(), value, lib.maReplace)
         return frame
 
     def _source_frame(self, n: int, values: list[int | None]) -> SourceFrame:
