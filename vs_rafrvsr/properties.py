@@ -4,12 +4,15 @@ RESET = "_RafrvsrReset"
 """1 on an output frame with which the recurrence began anew."""
 
 FALLBACK = "_RafrvsrTileFallback"
-"""How many times tiles were halved for lack of memory, on an output frame that was made in such smaller tiles."""
+"""1 on an output frame that was made in smaller tiles than chosen at creation, for lack of memory."""
+
+HALVINGS = "_RafrvsrHalvings"
+"""How many times tiles had been halved by then: between our own nodes, users do not see it."""
 
 # For who joins frames made apart, see README; on every output frame, once for every Upscale that it went through.
 CHUNK = "_RafrvsrChunk"
 """Frames of a chunk: the grid."""
 NUMERICS = "_RafrvsrNumerics"
-"""Model, weights, precision, kernels, the pixels' route and tiles."""
+"""Model, weights, PyTorch's version, precision, kernels, the pixels' route and tiles."""
 DEVICE = "_RafrvsrDevice"
 """The kind of device."""

@@ -6,6 +6,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ pytest.importorskip("triton")
 from tests.engine.test_flow import moving_model
 from tests.engine.test_step import DEVICE, INTERPRETED, distance
 from vs_rafrvsr.engine import once
+from vs_rafrvsr.engine.cuda import step
 from vs_rafrvsr.engine.cuda.fast import Fast, prepare
 from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.cuda.step import obstacle
@@ -128,18 +130,32 @@ def test_filters_that_share_a_model_share_its_packed_weights_which_go_with_it() 
 
 @pytest.mark.parametrize(
     ("capability", "triton", "reason"),
-    [((7, 5), True, "the GPU is older than Ampere"), ((8, 0), False, "Triton is not installed"), ((8, 0), True, None)],
+    [
+        ((7, 5), 1, "the GPU is older than Ampere"),
+        ((8, 0), ImportError("no module"), "Triton cannot be used (ImportError: no module)"),
+        ((8, 0), OSError("no cc\nbut cl"), "Triton cannot be used (OSError: no cc)"),
+        ((8, 0), 2, "Triton computes wrongly"),
+        ((8, 0), 1, None),
+    ],
 )
 def test_what_keeps_the_kernels_from_running_is_said_once(
     capability: tuple[int, int],
-    triton: bool,
+    triton: int | Exception,
     reason: str | None,
     model: RAFRVSR,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr("vs_rafrvsr.engine.cuda.step.find_spec", lambda _: triton or None)
+
+    def write(out: Tensor) -> None:
+        if isinstance(triton, Exception):
+            raise triton
+        out.fill_(triton)
+
+    trial = step._trouble.__wrapped__
+    monkeypatch.setattr(step, "_kernels", lambda: SimpleNamespace(probe={(1,): write}))
+    monkeypatch.setattr(step, "_trouble", lambda _: trial(torch.device("cpu")))
     monkeypatch.setattr(once, "_said", set())
     cuda = torch.device("cuda")
     assert obstacle(model, cuda, torch.float16) == reason
@@ -148,6 +164,10 @@ def test_what_keeps_the_kernels_from_running_is_said_once(
     with caplog.at_level(logging.WARNING):
         assert [prepare(model, SIZE, cuda, torch.float16) for _ in range(2)] == [None, None]
     assert [reason in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_a_kernel_can_be_compiled_and_run() -> None:
+    assert step._trouble.__wrapped__(DEVICE) is None
 
 
 def test_the_plain_network_is_taken_where_the_kernels_cannot_run(model: RAFRVSR) -> None:

@@ -29,10 +29,15 @@ LOSSES = [
     RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
     RuntimeError("Triton Error [CUDA]: unspecified launch failure"),
     RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered"),
+    RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+    RuntimeError("CUDA error: the launch timed out and was terminated"),
+    RuntimeError("CUDA error: unknown error"),
     RuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"),
 ]
 
 OTHERS = [
+    RuntimeError("CUDA error: operation not permitted when stream is capturing\nDevice-side assertions may help"),
+    RuntimeError("CUDA error: invalid argument\nCUDA kernel errors might be asynchronously reported"),
     RuntimeError("Expected all tensors to be on the same device, but found cuda:0 and cpu"),
     ValueError("CUDA error: out of memory"),
 ]

@@ -22,19 +22,24 @@ from vs_rafrvsr.pixels.planes import RgbExchange
 FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use 'spawn'"
 
 LOST = """
-import sys, torch
+import sys, time, torch
 import vapoursynth as vs
 clip = vs.core.std.BlankClip(width=96, height=64, length=1000, format=vs.YUV420P8, color=[90, 120, 130])
 played = vs.core.rafrvsr.Upscale(clip, device="cuda")
 for n in range(40):
     played.get_frame(n)
-try:
-    torch.zeros(4, device="cuda")[torch.tensor([9], device="cuda")].cpu()
-except RuntimeError:
-    pass
+beyond = torch.zeros(4, device="cuda"), torch.tensor([9], device="cuda")
+if sys.argv[1] == "noticed":
+    try:
+        beyond[0][beyond[1]].cpu()
+    except RuntimeError:
+        pass
+    else:
+        sys.exit("the GPU is not lost")
 else:
-    sys.exit("the GPU is not lost")
-for n in (400, 401, 700):
+    lost = beyond[0][beyond[1]]
+    time.sleep(0.5)
+for n in (400, 401, 700) if sys.argv[1] == "noticed" else (40, 41, 42):
     try:
         played.get_frame(n)
     except vs.Error as error:
@@ -98,12 +103,14 @@ def log() -> Iterator[list[str]]:
 
 
 @pytest.mark.cuda
-def test_a_lost_gpu_costs_frames_but_not_the_program() -> None:
-    command = [sys.executable, "-c", LOST]
+@pytest.mark.parametrize("seen", ["noticed", "by a frame on its way"])
+def test_a_lost_gpu_costs_frames_but_not_the_program(seen: str) -> None:
+    command = [sys.executable, "-c", LOST, seen]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 7, done.stderr[-3000:]
     errors = done.stdout.splitlines()
-    assert len(errors) == 4, done.stdout
+    assert len(errors) == 4 or seen != "noticed", done.stdout
+    assert errors
     for error in errors:
         assert error.startswith("Upscale: the GPU failed (")
         assert "device-side assert" in error
@@ -129,6 +136,16 @@ def test_a_driver_that_is_too_old_counts_as_none(monkeypatch: pytest.MonkeyPatch
     assert runtime._device("auto").type == "cpu"
     with pytest.raises(DeviceError, match="PyTorch sees no CUDA device"):
         runtime._device("cuda")
+
+
+def test_a_gpu_that_this_pytorch_has_no_code_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = "CUDA error: no kernel image is available for execution on the device"
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: fail_to_begin(missing))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old GPU")
+    cuda = torch.device("cuda", 0)
+    assert runtime._running(cuda, "auto").type == "cpu"
+    with pytest.raises(DeviceError, match=r"device='cuda:0': PyTorch .* has no code for the Old GPU; install a build"):
+        runtime._running(cuda, "cuda:0")
 
 
 @pytest.mark.cuda

@@ -113,6 +113,67 @@ def test_the_kernels_route_agrees_with_the_resizers_per_frame(fmt: int) -> None:
             }
 
 
+GREY_MATRICES = [None, 0, 1, 2, 5, 6, 9]
+"""What a grey frame may say, 0 being what is left where a plane was taken out of RGB."""
+
+
+def grey(fmt: int, matrix: int | None, colour_range: int = 0) -> vs.VideoNode:
+    clip = core.resize.Bicubic(rgb_clip(moving(3, 24, 32)), format=fmt, matrix=1, range=colour_range)
+    clip = core.std.RemoveFrameProps(clip, ["_Matrix"])
+    return clip if matrix is None else core.std.SetFrameProps(clip, _Matrix=matrix)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_grey_says_of_its_matrix_changes_nothing_and_is_kept(device: str) -> None:
+    wanted = list(core.rafrvsr.Upscale(grey(vs.GRAY16, 1), device=device).frames())
+    for matrix in GREY_MATRICES:
+        found = core.rafrvsr.Upscale(grey(vs.GRAY16, matrix), device=device).frames()
+        for frame, same_frame in zip(found, wanted, strict=True):
+            assert same(frame, same_frame), f"_Matrix={matrix}"
+            assert frame.props.get("_Matrix") == matrix
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_plane_of_rgb_is_grey(device: str) -> None:
+    rgb = core.resize.Bicubic(rgb_clip(moving(2, 24, 32)), format=vs.RGB24)
+    plane = core.std.ShufflePlanes(rgb, 0, vs.GRAY)
+    assert plane.get_frame(0).props["_Matrix"] == vs.MATRIX_RGB
+    frame = core.rafrvsr.Upscale(plane, device=device).get_frame(1)
+    assert frame.props["_Matrix"] == vs.MATRIX_RGB
+    assert frame.props["_Range"] == plane.get_frame(1).props["_Range"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("matrix", GREY_MATRICES)
+def test_the_luma_of_grey_is_taken_by_bt709(matrix: int | None, device: str) -> None:
+    """Of what the network makes, which is not exactly grey; to 1 LSB at 16 bits, the network in fp32."""
+    rgb = core.resize.Bicubic(grey(vs.GRAY16, 1), format=vs.RGBS)
+    network = core.rafrvsr.Upscale(rgb, device=device, precision="fp32")
+    out = core.rafrvsr.Upscale(grey(vs.GRAY16, matrix), device=device, precision="fp32")
+    for found, colours in zip(out.frames(), network.frames(), strict=True):
+        red, green, blue = (plane.astype(np.float64) for plane in pixels(colours))
+        codes = 4096 + 56064 * (0.2126 * red + 0.7152 * green + 0.0722 * blue)
+        assert max(abs(red - green).max(), abs(blue - green).max()) > 1e-3, "the weights must matter"
+        np.testing.assert_allclose(pixels(found)[0].astype(np.float64), codes.clip(0, 65535), rtol=0, atol=1)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("colour_range", [0, 1])
+@pytest.mark.parametrize("fmt", [vs.GRAY8, vs.GRAY10, vs.GRAY16, vs.GRAYH, vs.GRAYS])
+def test_both_routes_agree_on_grey_whatever_its_matrix(fmt: int, colour_range: int) -> None:
+    """As close as for YUV; BT.709 is written out for the resizer."""
+    expected = list(by_hand(grey(fmt, 1, colour_range), 1, colour_range, 0, device="cuda", precision="fp32").frames())
+    for matrix in GREY_MATRICES:
+        clip = grey(fmt, matrix, colour_range)
+        found = core.rafrvsr.Upscale(clip, device="cuda", precision="fp32").frames()
+        for frame, wanted, source in zip(found, expected, clip.frames(), strict=True):
+            tolerance = 1e-3 if frame.format.sample_type == vs.FLOAT else 1 + (frame.format.bits_per_sample > 8)
+            ours, theirs = pixels(frame)[0].astype(np.float64), pixels(wanted)[0].astype(np.float64)
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+            for name in COLOUR_PROPS:
+                assert frame.props.get(name) == source.props.get(name)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_yuv_that_says_it_is_rgb_is_refused(device: str) -> None:
     """Whatever was meant by `_Matrix=0`, a guess would give wrong colours without a word."""

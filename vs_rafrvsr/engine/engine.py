@@ -40,7 +40,7 @@ class Output:
     """In the exchange's format."""
     reset: bool
     """Whether a shot begins with it."""
-    fallback: int
+    halvings: int
     """How many times tiles had been halved for lack of memory when it was made."""
 
 
@@ -51,6 +51,8 @@ class _Course:
     chunk: Chunk
     position: int
     """The first output that is still to be had if it is not among `outputs`. The chunk may be one ahead."""
+    stalled: bool = False
+    """Whether the chunk can make no output before it has read more."""
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
 
@@ -62,7 +64,7 @@ class _Course:
     def restart(self, network: Network) -> None:
         """Go back to the chunk's first frame, and give back what the cursor held on the device."""
         self.chunk = Chunk(self.chunk.index, network)
-        self.position = self.chunk.position
+        self.position, self.stalled = self.chunk.position, False
 
 
 @dataclass(eq=False)
@@ -163,13 +165,19 @@ class Engine:
         made = self._made(ticket)
         if made is None and self._await_brought(ticket):
             made = self._made(ticket)
-        found: Output | range = made or self.runtime.run(self._surviving, self._look, ticket)
+        found: Output | range = made or self._lacking(ticket) or self.runtime.run(self._surviving, self._look, ticket)
         if isinstance(found, Output):
             self._tight = False
         return found
 
     def _made(self, ticket: Ticket) -> Output | None:
         return None if ticket.n in self._holes else ticket.course.outputs.get(ticket.n)
+
+    def _lacking(self, ticket: Ticket) -> range:
+        """The frames to bring first, where that is known without the device's thread; else nothing."""
+        n, course = ticket.n, ticket.course
+        plain = course.stalled and course.chunk.position <= n and n not in self._holes and not ticket.far
+        return course.chunk.wanted() if plain else range(0)
 
     def _await_brought(self, ticket: Ticket) -> bool:
         """Wait for the look that its course wants, if that is being fed; whether it was."""
@@ -188,6 +196,7 @@ class Engine:
             while n not in course.outputs:
                 made = course.chunk.advance()
                 if made is None:
+                    course.stalled = True
                     self._remember(ticket)
                     return course.chunk.wanted()
                 self._keep(ticket, made)
@@ -238,6 +247,7 @@ class Engine:
         elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
                 self._pace()
+                ticket.course.stalled = False
                 ticket.course.chunk.read(frames, staged)
                 self.runtime.trim()
                 if self.runs_ahead:
@@ -249,6 +259,7 @@ class Engine:
         while ticket.forwards or course.chunk.position <= self._last_awaited(course):
             made = course.chunk.advance()
             if made is None:
+                course.stalled = True
                 return
             self._keep(ticket, made)
 
@@ -280,10 +291,11 @@ class Engine:
         try:
             yield
         except BaseException as error:
-            if not device_lost(error):
-                with self._book:
-                    course.restart(self.network)
-                    self._snapshots.clear()
+            if device_lost(error):
+                keep_tensors()
+            with self._book:
+                course.restart(self.network)
+                self._snapshots.clear()
             raise
 
     def _surviving[R](self, work: Callable[..., R], *arguments: object) -> R:
@@ -296,8 +308,6 @@ class Engine:
             try:
                 return work(*arguments)
             except RuntimeError as error:
-                if device_lost(error):
-                    keep_tensors()
                 if not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]
@@ -316,8 +326,10 @@ class Engine:
         self.network.release()
         with self._book:
             self._snapshots.clear()
+            self._unasked.clear()
             for course in self._courses:
                 course.restart(self.network)
+                course.outputs = {n: made for n, made in course.outputs.items() if course.waiting[n]}
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -360,7 +372,7 @@ class Engine:
         frame = self.network.exchange.download(made.rgb, made.colour)
         with self._book:
             course.position = n + 1
-            course.outputs[n] = Output(frame=frame, reset=made.reset, fallback=len(self.numerics) - 1)
+            course.outputs[n] = Output(frame=frame, reset=made.reset, halvings=len(self.numerics) - 1)
             if not course.waiting[n]:
                 self._unasked.append((course, n))
             while len(self._unasked) > RUN_AHEAD:

@@ -17,6 +17,13 @@ _MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|ALLOC(ATION)?_FAILED|CU
 _DEVICE = re.compile(r"CUDA error|CUDA_ERROR|cudaError|\[CUDA\]|cuDNN error")
 """Of the same."""
 
+_LASTING = re.compile(
+    r"illegal.?(memory access|address|instruction)|misaligned|launch.?fail|execution_failed|assert|time(d )?.?out"
+    r"|invalid.?(address space|pc|program counter)|hardware.?stack|uncorrectable|ecc|unknown|context is destroyed",
+    re.IGNORECASE,
+)
+"""What a process's use of a GPU does not survive (CUDA's reference calls them sticky); other errors pass."""
+
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether it says that an allocation failed, or came while such a one was handled, as when a capture ends."""
@@ -26,8 +33,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def device_lost(error: BaseException) -> bool:
-    """Whether it says that the GPU has failed, for example at an illegal access."""
-    return isinstance(error, RuntimeError) and not out_of_memory(error) and bool(_DEVICE.search(str(error)))
+    """Whether it says that the GPU has failed for good, for example at an illegal access."""
+    if not isinstance(error, RuntimeError) or out_of_memory(error):
+        return False
+    said = str(error).partition("\n")[0]
+    return bool(_DEVICE.search(said) and _LASTING.search(said))
 
 
 def explained(error: Exception) -> DeviceError | None:

@@ -22,7 +22,7 @@ from vs_rafrvsr.models.registry import Features, RecurrentModel, State
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.pixels.planes import RgbExchange
-from vs_rafrvsr.schedule import Grid
+from vs_rafrvsr.schedule import GROUP, Grid
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,9 @@ class Network:
     """The convolution stack in tiles, None for whole frames."""
     options: Options
     numerics: str
-    """What the bits of a frame depend on besides the arguments and the kind of device: weights, precision, tiles."""
+    """What a frame's bits depend on besides the arguments and the kind of device: weights, precision, tiles."""
     fast: Fast | None = None
-    """Our kernels and CUDA graphs, where they can run; None for the model's own code."""
+    """Our kernels and CUDA graphs, where they can run; None for the model's own code, which is the one for tiles."""
 
     def encode(self, frames: Tensor) -> Features:
         """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""
@@ -71,7 +71,7 @@ class Network:
 
     def step(self, lr: Tensor, state: State | None, flow: Tensor | None) -> State:
         """The state after `state`, which is used up unless it is a copy; None stands for the empty one."""
-        if self.fast is not None:
+        if self.fast is not None and self.stack is None:
             return self.fast.step(lr, cast(Held, state) or self.fast.empty_state(lr), flow)
         return self.model.step(lr.clamp(0, 1), state or self.model.empty_state(lr), flow, self.stack)
 
@@ -80,8 +80,8 @@ class Network:
 
         What lies outside the nominal range goes past the network, through the bicubic base alone.
         """
-        if self.fast is not None:
-            frame = cast(Held, state).frame
+        if isinstance(state, Held):
+            frame = state.frame
             assert frame is not None
             return frame[0]
         excess: Tensor = self.model.base(lr - lr.clamp(0, 1))
@@ -89,10 +89,9 @@ class Network:
 
     def copy(self, state: State) -> State:
         """The same state, which steps leave alone: those of a CUDA graph overwrite their own, the model's do not."""
-        if self.fast is None:
+        if not isinstance(state, Held):
             return state
-        held = cast(Held, state)
-        return cast(State, Held(held.hr.clone(), held.hidden.clone()))
+        return cast(State, Held(state.hr.clone(), state.hidden.clone()))
 
     def snapshots(self) -> int:
         """How many copies of the state may be kept: a function of the device's *total* memory, as tiles are."""
@@ -106,7 +105,7 @@ class Network:
             self.fast.release()
 
     def halved(self, reason: str) -> Network:
-        """The same in tiles of half the size, on the model's own code, because memory ran out.
+        """The same in tiles of half the size, because memory ran out.
 
         Raises:
             DeviceError: they are as small as can be.
@@ -120,13 +119,14 @@ class Network:
                 "downscale the clip first"
             )
         log.warning(
-            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback and equal "
+            "%s is out of memory (%s): tiles of %dx%d from here on. Their frames have _RafrvsrTileFallback=1 and equal "
             "those of other runs to rounding only; pass tile=[%d, %d] to have the same every time",
             *(self.runtime.device, reason, *tile, *tile),
         )
         stack = tiles.TiledStack(self.model.sr, self.model.halo, tile)
-        numerics = _numerics(self.options, self.runtime, self.exchange, stack, None)
-        return replace(self, stack=stack, fast=None, numerics=numerics)
+        fast = _accelerated(self.model, self.size, self.runtime, stack)
+        numerics = _numerics(self.options, self.runtime, self.exchange, stack, fast)
+        return replace(self, stack=stack, fast=fast, numerics=numerics)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
@@ -142,9 +142,9 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
     model = _shared_model(options, runtime)
     _check_size(model, size, runtime)
     stack = _stack(model, options, size, runtime)
-    fast = accelerate(model, size, runtime.device, runtime.dtype) if stack is None else None
+    fast = _accelerated(model, size, runtime, stack)
     if stack is not None and runtime.device.type == "cuda":
-        log.warning("in tiles of %dx%d the network runs on PyTorch's own kernels, more slowly", *stack.tile)
+        log.warning("in tiles of %dx%d the residual network runs on PyTorch's own kernels, more slowly", *stack.tile)
     return Network(
         model=model,
         runtime=runtime,
@@ -158,15 +158,22 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
     )
 
 
+def _accelerated(
+    model: RecurrentModel, size: tuple[int, int], runtime: Runtime, stack: tiles.TiledStack | None
+) -> Fast | None:
+    """In tiles, which are there to save memory, flow is found one pair at a time."""
+    return accelerate(model, size, runtime.device, runtime.dtype, most=GROUP if stack is None else 1)
+
+
 def _numerics(
     options: Options, runtime: Runtime, exchange: Exchange, stack: tiles.TiledStack | None, fast: Fast | None
 ) -> str:
     digest = weights.read_digest(registry.weights_file(options.model, options.weights))
     precision = "fp16" if runtime.dtype == torch.float16 else "fp32"
-    kernels = "PyTorch's kernels" if fast is None else "own kernels"
+    kernels = "PyTorch's kernels" if fast is None else "own kernels" if stack is None else "own kernels for flow"
     pixels = "pixels by the resizer" if isinstance(exchange, RgbExchange) else "pixels on the device"
     tiling = "whole frames" if stack is None else "tiles of {}x{}".format(*stack.tile)
-    return f"{options.model} {digest[:12]}, {precision}, {kernels}, {pixels}, {tiling}"
+    return f"{options.model} {digest[:12]}, PyTorch {torch.__version__}, {precision}, {kernels}, {pixels}, {tiling}"
 
 
 def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:
@@ -182,11 +189,11 @@ _models: WeakValueDictionary[tuple[object, ...], nn.Module] = WeakValueDictionar
 
 def _shared_model(options: Options, runtime: Runtime) -> RecurrentModel:
     """The model on its device; filters with the same weights, device and precision share one copy."""
-    row = registry.MODELS.get(options.model)
-    path = options.weights or (str(row.path) if row else "")
-    key = (options.model, path, options.flow_updates, str(runtime.device), runtime.dtype)
+    file = registry.weights_file(options.model, options.weights)
+    content = weights.read_digest(file), file.stat().st_mtime_ns  # a user's file may have changed
+    key = (options.model, str(file), content, options.flow_updates, str(runtime.device), runtime.dtype)
     model = _models.get(key)
-    if model is None or options.weights is not None:  # a user's file may have changed
+    if model is None:
         model = registry.load(options.model, options.weights, options.flow_updates).to(runtime.device)
         cast(RecurrentModel, model).sr.to(dtype=runtime.dtype).to(memory_format=torch.channels_last)
         _models[key] = model

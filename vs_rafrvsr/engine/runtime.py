@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -16,8 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vs_rafrvsr.engine.once import is_news
 from vs_rafrvsr.errors import DeviceError
 from vs_rafrvsr.options import Options
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,7 @@ class Runtime:
         Raises:
             DeviceError: no such device, or it cannot do that precision.
         """
-        device = _device(options.device)
+        device = _running(_device(options.device), options.device)
         if device.type == "cpu" and options.precision == "fp16":
             raise DeviceError("precision='fp16' needs a CUDA device, and this filter runs on the CPU; use 'auto'")
         half = device.type == "cuda" and options.precision != "fp32"
@@ -138,6 +142,25 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def _running(device: torch.device, name: str) -> torch.device:
+    """The device, if this build of PyTorch has code for it; `name` is what was asked for."""
+    if device.type == "cpu":
+        return device
+    try:
+        torch.zeros(1, device=device)
+    except RuntimeError as error:
+        if "no kernel image" not in str(error):
+            raise
+        gpu, version = torch.cuda.get_device_name(device), torch.__version__
+        remark = f"PyTorch {version} has no code for the {gpu}; install a build that has, see pytorch.org"
+        if name != "auto":
+            raise DeviceError(f"device={name!r}: {remark}, or use device='cpu'") from error
+        if is_news(remark):
+            log.warning("%s. The filter runs on the CPU, much more slowly", remark)
+        return torch.device("cpu")
+    return device
+
+
 def _usable_gpus(name: str) -> int:
     """How many there are, if PyTorch can use them; `name` is what was asked for."""
     count = torch.cuda.device_count()  # right in a forked child too, unlike torch.cuda.is_available
@@ -179,7 +202,22 @@ def _streams(device: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.Stream
 
 _cudnn: Any = torch.backends.cudnn
 _mkldnn: Any = torch.backends.mkldnn
+
+
+class _Determinism:
+    """`torch.use_deterministic_algorithms` as an attribute: it refuses some of what is as deterministic as all else."""
+
+    @property
+    def mode(self) -> int:
+        return torch.get_deterministic_debug_mode()
+
+    @mode.setter
+    def mode(self, mode: int) -> None:
+        torch.set_deterministic_debug_mode(mode)
+
+
 _SETTINGS: tuple[tuple[Any, str, object], ...] = (
+    (_Determinism(), "mode", 0),
     (_cudnn, "enabled", True),
     (_cudnn, "benchmark", False),
     (_cudnn, "deterministic", True),

@@ -38,8 +38,13 @@ class Features(NamedTuple):
 
 
 def working_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """RAFT's input size for a frame: `scale` times as large where MAX_AREA allows it, never larger."""
+    """RAFT's input size for a frame: `scale` times as large where MAX_AREA allows it, never larger.
+
+    Where that is less than a tenth away from the frame's own size, it is that: resampling would only blur.
+    """
     scale = min(scale, math.sqrt(MAX_AREA / (height * width)))
+    if 1 <= scale < 1.1:
+        scale = 1
     return max(STRIDE, round(height * scale)), max(STRIDE, round(width * scale))
 
 

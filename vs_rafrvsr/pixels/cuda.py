@@ -7,6 +7,7 @@ only module that knows CuPy; importing it does not load CuPy.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,9 @@ BLOCK = (32, 8)
 
 STRIP = 4
 """Rows of chroma that a thread of `rgb_to_planes` makes, as in kernels.cu."""
+
+_MEMORY = re.compile("out.of.memory|MemoryAllocation", re.IGNORECASE)
+"""Of CUDA's runtime and driver, NVRTC and CuPy's own pool."""
 
 
 class CudaExchange:
@@ -143,6 +147,9 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
 
     CuPy may be missing, built for another CUDA, or without a compiler: trying it tells all of these, and what has been
     compiled for the trial is needed anyway.
+
+    Raises:
+        RuntimeError: PyTorch's, where memory ran out or the GPU is lost, which another CuPy would not change.
     """
     size = (2, 2)
     ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
@@ -150,8 +157,14 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
     try:
         staged = stage([colour], lambda memory: fmt.pack(ones, memory[0]), fmt, size, device)
         packed = download(upload(staged, size, device)[0], fmt, colour).wait()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
-        return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"
+        said = f"{type(error).__name__}: {error}"
+        torch.cuda.synchronize(device)  # if the GPU is lost, PyTorch says so
+        if isinstance(error, MemoryError) or _MEMORY.search(said):
+            raise torch.OutOfMemoryError(said) from error
+        return f"CuPy cannot be used ({said}); {_advice()}"
     back = fmt.planes(packed, size)
     right = all(np.allclose(plane, one, atol=1e-2) for plane, one in zip(back, ones, strict=True))
     return None if right else f"CuPy computes wrongly; {_advice()}"

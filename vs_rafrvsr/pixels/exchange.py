@@ -42,7 +42,8 @@ class Downloaded:
     def wait(self) -> NDArray[np.uint8]:
         """The bytes, complete."""
         if self.event is not None:
-            self.event.synchronize()
+            with torch.cuda.device(self.event.device):  # else a context would be made on another GPU
+                self.event.synchronize()
         packed: NDArray[np.uint8] = self.packed.numpy()
         return packed
 
@@ -91,7 +92,7 @@ def host_memory(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """
     if device.type == "cpu":
         return torch.empty(shape, dtype=torch.uint8, device="cpu")
-    with torch.cuda.device(device):  # else a context would be made on another GPU
+    with torch.cuda.device(device):  # as above
         return torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=True)
 
 

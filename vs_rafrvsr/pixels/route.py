@@ -11,7 +11,11 @@ from vs_rafrvsr.pixels.planes import RgbExchange
 
 
 def choose(name: str, device: torch.device) -> tuple[Exchange, str | None]:
-    """The exchange for a format, by VapourSynth's name, and why it is not the fastest one, if there is a remedy."""
+    """The exchange for a format, by VapourSynth's name, and why it is not the fastest one, if there is a remedy.
+
+    Raises:
+        RuntimeError: see `cuda.trouble`.
+    """
     fmt = FORMATS.get(name)
     if device.type == "cpu" or fmt is None:
         return RgbExchange(device), None

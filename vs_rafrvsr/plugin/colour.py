@@ -29,12 +29,18 @@ class Said:
 
 
 class ColourReader:
-    """Reads the frames of one clip."""
+    """Reads the frames of one clip.
+
+    The network makes RGB of grey, and not exactly grey: its luma is always BT.709's. `_Matrix` means nothing there, and
+    may be anything, such as the 0 of a plane that was taken out of RGB.
+    """
 
     def __init__(self, video: Any) -> None:  # noqa: ANN401  (a cffi struct)
         self.family = video.format.colorFamily
         self.subsampled = bool(video.format.subSamplingW or video.format.subSamplingH)
-        self.guess = BT601 if video.height <= 576 and video.width <= 1024 else BT709
+        self.grey = self.family not in (lib.cfRGB, lib.cfYUV)
+        small = video.height <= 576 and video.width <= 1024
+        self.guess = BT601 if small and not self.grey else BT709
         """Where nothing says it: BT.601 for standard definition, else BT.709, as players do."""
 
     def said(self, values: Sequence[int | None]) -> Said:
@@ -43,7 +49,7 @@ class ColourReader:
         if full is None and limited is not None:
             full = 1 - limited
         return Said(
-            matrix=_specified(matrix) if self.family != lib.cfRGB else None,
+            matrix=_specified(matrix) if self.family == lib.cfYUV else None,
             range=full,
             chromaloc=chromaloc if self.subsampled else None,
             transfer=_specified(transfer),
@@ -51,7 +57,7 @@ class ColourReader:
         )
 
     def matrix(self, said: Said) -> int | None:
-        """The matrix, guessed where nothing says it; None for RGB."""
+        """The matrix, guessed where nothing says it; BT.709 for grey, None for RGB."""
         return self.guess if said.matrix is None and self.family != lib.cfRGB else said.matrix
 
     def known(self, values: Sequence[int | None], n: int) -> Colour:
@@ -61,7 +67,7 @@ class ColourReader:
             ClipError: they do not know it.
         """
         said = self.said(values)
-        matrix = self.matrix(said) if self.family == lib.cfYUV else BT709  # RGB and grey need none, and any does
+        matrix = BT709 if self.family == lib.cfRGB else self.matrix(said)  # RGB needs none, and any does
         if matrix not in MATRICES or (said.chromaloc or 0) not in CHROMA_OFFSETS:
             raise ClipError(
                 f"frame {n} has _Matrix={matrix} and _ChromaLocation={said.chromaloc}; matrices "

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vs_rafrvsr import __version__
-from vs_rafrvsr.engine.faults import explained
+from vs_rafrvsr.engine.faults import device_lost, explained, keep_tensors
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, lib
@@ -20,6 +20,13 @@ from vs_rafrvsr.plugin.nodes import Filter, upscale
 
 _alive: dict[int, tuple[Any, Filter]] = {}
 """Handles must be kept by Python as long as VapourSynth holds their pointers."""
+
+
+def _met(error: Exception) -> bytes:
+    """The message for users; while the error's traceback holds the tensors of a GPU that is lost, they are kept."""
+    if device_lost(error):
+        keep_tensors()
+    return _message(error)
 
 
 def _message(error: Exception) -> bytes:
@@ -79,7 +86,7 @@ def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: o
     try:
         _CALLS[function](arguments, out, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.mapSetError(out, _message(error))
+        host.api.mapSetError(out, _met(error))
 
 
 @ffi.def_extern()
@@ -98,7 +105,7 @@ def rafrvsr_get_frame(
     try:
         return instance.get_frame(n, reason, frame_data, context, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.setFilterError(_message(error), context)
+        host.api.setFilterError(_met(error), context)
         return ffi.NULL
 
 

@@ -9,9 +9,9 @@ from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader, Said
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Map, Node, ffi, lib
 from vs_rafrvsr.plugin.recurrence import refuse_interlaced
-from vs_rafrvsr.properties import CHUNK, DEVICE, FALLBACK, NUMERICS, RESET
+from vs_rafrvsr.properties import CHUNK, DEVICE, FALLBACK, HALVINGS, NUMERICS, RESET
 
-_PROPERTIES, _FALLBACK, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(FALLBACK), Keys(RESET, FALLBACK)
+_PROPERTIES, _HALVINGS, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(HALVINGS), Keys(RESET, FALLBACK)
 
 
 class Finish:
@@ -85,7 +85,7 @@ class Finish:
             return self.nodes[said]
 
     def _finished(self, n: int, node: Node, context: Context, host: Host) -> Frame:
-        origin = self._origin(self._fallback(n, node, context, host), host)
+        origin = self._origin(self._halvings(n, node, context, host), host)
         alone = RESET.encode()  # a fallback before this filter matters still, a reset not
         frame, guessed = host.dressed(n, node, self.clip, _OURS, alone, origin, self.guess, context)
         if guessed and not self.told:
@@ -98,23 +98,23 @@ class Finish:
         if not told:
             host.log(f"the clip has no _Matrix; {self.guess} is assumed from its size and set on the output")
 
-    def _fallback(self, n: int, node: Node, context: Context, host: Host) -> int:
+    def _halvings(self, n: int, node: Node, context: Context, host: Host) -> int:
         """How many times tiles had been halved when frame n was made, which may be long ago."""
         if len(self.engine.numerics) == 1:
             return 0
         frame = host.api.getFrameFilter(n, node, context)
         try:
-            ((value,),) = host.integers([frame], _FALLBACK)
+            ((value,),) = host.integers([frame], _HALVINGS)
         finally:
             host.api.freeFrame(frame)
         return value or 0
 
-    def _origin(self, fallback: int, host: Host) -> Map:
+    def _origin(self, halvings: int, host: Host) -> Map:
         """Where a frame comes from, as properties: another map for each time that the network has changed."""
         with self.lock:
-            if fallback not in self.origins:
-                origin = self.origins[fallback] = host.api.createMap()
+            if halvings not in self.origins:
+                origin = self.origins[halvings] = host.api.createMap()
                 host.api.mapSetInt(origin, CHUNK.encode(), self.engine.network.grid.chunk, lib.maReplace)
-                for key, text in ((NUMERICS, self.engine.numerics[fallback]), (DEVICE, self.device)):
+                for key, text in ((NUMERICS, self.engine.numerics[halvings]), (DEVICE, self.device)):
                     host.api.mapSetData(origin, key.encode(), text.encode(), -1, lib.dtUtf8, lib.maReplace)
-            return self.origins[fallback]
+            return self.origins[halvings]

@@ -25,6 +25,8 @@ from vs_rafrvsr.plugin.recurrence import Recurrence
 
 type Register = Callable[[Filter], Any]
 
+STD = b"com.vapoursynth.std"
+
 
 class Filter(Protocol):
     """What a node's callbacks reach."""
@@ -97,14 +99,39 @@ def _check_clip(video: Any, host: Host) -> None:  # noqa: ANN401  (a cffi struct
             f"the clip's format is {host.format_name(fmt)}; 8 to 16-bit integer, half and single precision are "
             "supported: convert it with resize.Bicubic(format=…)"
         )
+    if max(fmt.subSamplingW, fmt.subSamplingH) > 2:
+        raise ClipError(
+            f"the clip's format is {host.format_name(fmt)}; a chroma sample may cover at most 4 luma samples a side: "
+            "take the planes apart with std.ShufflePlanes, and put them together with less subsampling"
+        )
 
 
 def _source_node(clip: Node, video: Any, engine: Engine, host: Host) -> Node:  # noqa: ANN401  (a cffi struct)
     """The clip in the exchange's format: itself, or RGBS."""
     if engine.network.exchange.format.name == host.format_name(video.format):
         return host.api.addNodeRef(clip)
-    hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": ColourReader(video).guess}
-    return host.resize(clip, format=lib.pfRGBS, **hint)
+    colours = ColourReader(video)
+    if not colours.grey:
+        hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": colours.guess}
+        return host.resize(clip, format=lib.pfRGBS, **hint)
+    plain = _with_matrix(clip, colours.guess, host)
+    try:
+        return host.resize(plain, format=lib.pfRGBS)
+    finally:
+        host.api.freeNode(plain)
+
+
+def _with_matrix(clip: Node, matrix: int, host: Host) -> Node:
+    """The clip with another `_Matrix`: the resizer's `matrix_in` counts only where frames have none."""
+    arguments = host.api.createMap()
+    host.api.mapSetNode(arguments, b"clip", clip, lib.maReplace)
+    host.api.mapSetInt(arguments, b"_Matrix", matrix, lib.maReplace)
+    result = host.api.invoke(host.api.getPluginByID(STD, host.core), b"SetFrameProps", arguments)
+    host.api.freeMap(arguments)
+    try:
+        return host.api.mapGetNode(result, b"clip", 0, ffi.NULL)
+    finally:
+        host.api.freeMap(result)
 
 
 def _recurrence_node(source: Node, engine: Engine, host: Host, register: Register) -> Node:

@@ -12,7 +12,7 @@ from vs_rafrvsr.engine.engine import Engine, Output, Ticket
 from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.plugin.colour import PROPERTIES, ColourReader
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Keys, Node, ffi, lib
-from vs_rafrvsr.properties import FALLBACK, RESET
+from vs_rafrvsr.properties import FALLBACK, HALVINGS, RESET
 
 _PROPERTIES = Keys("_FieldBased", "_SceneChangePrev", "_SceneChangeNext", *PROPERTIES)
 
@@ -136,7 +136,7 @@ class Recurrence:
 
     def _to_frame(self, output: Output, host: Host) -> Frame:
         frame = host.unpacked(output.frame.wait(), self.output)
-        for name, value in ((RESET, output.reset), (FALLBACK, output.fallback)):
+        for name, value in ((RESET, output.reset), (FALLBACK, output.halvings > 0), (HALVINGS, output.halvings)):
             if value:
                 host.api.mapSetInt(host.api.getFramePropertiesRW(frame), name.encode(), value, lib.maReplace)
         return frame

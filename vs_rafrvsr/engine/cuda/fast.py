@@ -23,13 +23,14 @@ log = logging.getLogger(__name__)
 class Fast:
     """`encode`, `flow` and `step` as RAFRVSR's, equal to them to fp16's rounding, for frames of one size.
 
-    A state is used up by the step that follows it. Not for several threads at once.
+    A state is used up by the step that follows it. Not for several threads at once. Flow is found for at most `most`
+    frames or pairs at once.
     """
 
-    def __init__(self, model: RAFRVSR, size: tuple[int, int]) -> None:
+    def __init__(self, model: RAFRVSR, size: tuple[int, int], most: int = GROUP) -> None:
         self.size, self.channels = size, model.channels
         self.steps, self.flows = _packed(model)
-        self.batch = batch_size(size, model.flow_input_scale, GROUP)
+        self.batch = batch_size(size, model.flow_input_scale, most)
         self.release()
 
     def release(self) -> None:
@@ -76,13 +77,15 @@ def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tens
     return step.run(lr, state, flow, state)
 
 
-def prepare(model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> Fast | None:
+def prepare(
+    model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype, most: int = GROUP
+) -> Fast | None:
     """The fast network where it can run; elsewhere None, and on a GPU one line in a process's log says why."""
     assert isinstance(model, torch.nn.Module)
     reason = obstacle(model, device, dtype)
     if reason is None and isinstance(model, RAFRVSR):
         if fits(model.channels, size):
-            return Fast(model, size)
+            return Fast(model, size, most)
         reason = "the frame is too large"
     remark = f"the fast kernels are not used: {reason}; the network runs on PyTorch's own, more slowly"
     if device.type == "cuda" and is_news(remark):

@@ -57,8 +57,8 @@ class Graph:
         return self._results
 
     def _capture(self) -> None:
+        self.run(*self._inputs)  # compiles kernels and loads libraries, which cannot be captured
         try:
-            self.run(*self._inputs)  # compiles kernels and loads libraries, which cannot be captured
             graph = torch.cuda.CUDAGraph()
             # On the stream that replays: cuBLAS keeps a workspace of some 30 MB for every stream that it has ever seen.
             # thread_local: what other threads do with CUDA meanwhile, neighbouring filters too, is no error.

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from vs_rafrvsr.engine.faults import device_lost, out_of_memory
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.srnet import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE
@@ -85,7 +86,21 @@ def obstacle(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str 
         return "the model has another shape"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "the GPU is older than Ampere"
-    return None if find_spec("triton") else "Triton is not installed"
+    return _trouble(device)
+
+
+@cache
+def _trouble(device: torch.device) -> str | None:
+    """Why Triton cannot be used: it may be missing, or have no compiler or no folder to write to. Trying it tells."""
+    try:
+        found = torch.zeros(1, dtype=torch.int32, device=device)
+        _kernels().probe[(1,)](found)
+        return None if int(found) == 1 else "Triton computes wrongly"
+    except Exception as error:  # whatever a foreign library throws, there is another way
+        if out_of_memory(error) or device_lost(error):
+            raise
+        said = str(error).partition("\n")[0]
+        return f"Triton cannot be used ({type(error).__name__}: {said})"
 
 
 def fits(channels: int, size: tuple[int, int]) -> bool:
