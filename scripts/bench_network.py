@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """The network's own time on one GPU, piece by piece: PyTorch's kernels, torch.compile, ours; beside the chip's floor.
 
     python scripts/bench_network.py [--model rafrvsr] [--sizes 480x270 960x540] [--tune] [--no-compile] [--flow]

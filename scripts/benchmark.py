@@ -1,15 +1,17 @@
+#!/usr/bin/env python
 """How fast the filter is from frame to frame, beside its network's own time and beside its rivals.
 
     python scripts/benchmark.py --json FILE [--video FILE] [--inputs 480x270 960x540 1920x1080]
         [--formats YUV420P8 YUV420P10] [--filters rafrvsr …] [--figures speed first network] [--seconds 10]
-        [--device cuda]
+        [--least 1000] [--device cuda]
 
 A row is a filter, an input size and a format. Every figure of it comes from a process of its own:
 - `fps` through vspipe, output discarded, and `fps_python` through clip.frames(), each timed for --seconds after
-  a warm-up, over 200 distinct frames that lie in memory and are played over and over (the filter `source` is that clip
-  alone); `cpu_cores` that vspipe keeps busy, and `peak_gb` of device memory meanwhile by the driver's count, of which
-  `context_gb` is what an idle process of PyTorch holds. Nothing else may run on the card.
-- `seek_ms_*`: 50 random frames, one at a time, for 3 x --seconds at most.
+  a warm-up, and for --least frames (inputs larger than 960x540 may have fewer), over 200 distinct frames that lie in
+  memory and are played over and over (the filter `source` is that clip alone); `cpu_cores` that vspipe keeps busy, and
+  `peak_gb` of device memory meanwhile by the driver's count, of which `context_gb` is what an idle process of PyTorch
+  holds. Nothing else may run on the card.
+- `seek_ms_*`: 50 random frames, one at a time, for a minute at most.
 - `first_frame_s`: from vspipe's start to the first frame, and `first_frame_cold_s` with no kernel compiled before.
 - `network_fps`: replays of CUDA graphs of the recurrent step and of a group's flow, per frame: no pixels, no copies.
 
@@ -89,7 +91,9 @@ def measured(job: Job, card: Card | None, figures: Sequence[str]) -> Iterator[Fi
     if "speed" in figures:
         played = ask("frames", job)
         yield played
-        frames = BURST * math.ceil(played["fps_python"] * job.seconds / BURST)
+        fps = played["fps_python"]
+        least = job.count + 1.5 * fps  # up to a second goes by before vspipe's first report, and after its last
+        frames = BURST * math.ceil(max(least, fps * job.seconds) / BURST)
         piped, peak = watched(card, partial(pipe.play, job, frames))
         yield {**piped, "peak_gb": peak}
     if job.filter == "source":
@@ -143,6 +147,7 @@ def main() -> None:
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="of old rows, repeat only these")
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--least", type=int, default=1000, help="frames timed, whatever time that takes")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     missing = sorted({FILTERS[name].package for name in options.filters if not find_spec(FILTERS[name].package)})
@@ -155,6 +160,7 @@ def main() -> None:
             format=fmt,
             device=options.device,
             seconds=options.seconds,
+            least=options.least,
             video=str(options.video.resolve()) if options.video else None,
         )
         for fmt in options.formats

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """README's table and the chart from what scripts/benchmark.py measured.
 
 python scripts/benchmark_table.py [RESULTS [README CHART]]

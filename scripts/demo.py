@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """The work of scripts/demo: make a clip with known truth, upscale it, measure and show; or upscale a given video."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """What the filter costs on this machine: the worst seek, steps backwards, reloads, half precision, a film by ffmpeg.
 
     python scripts/measure_filter.py seek   [--size 960x540]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """What the pixel kernels cost on a GPU, beside the physical limit.
 
     python scripts/measure_pixels.py [--json FILE] [--formats YUV420P8 YUV420P10 ...]

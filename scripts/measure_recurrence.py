@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """What the recurrence's parameters cost and bring, through the real plugin: Vid4, lead-in, warm-up, alignment.
 
     python scripts/measure_recurrence.py [--vid4 DIR] [--clip VIDEO] [--device cuda] [--json samples/recurrence.json]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Measure the built-in scene-cut detector on real clips: python scripts/measure_scenecut.py --data DIR --json OUT.
 
 DIR holds folders with an index.json that lists clips of consecutive frames without a cut (file, first, count, size,

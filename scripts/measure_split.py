@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """What splitting an encode costs on this machine, and from it an estimate for many GPUs.
 
     python scripts/measure_split.py pieces   [--lengths 240,480,960]                   pieces, one at a time

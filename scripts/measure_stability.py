@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Does the recurrence stay good as its state grows old? PSNR-Y over a long shot, through the real plugin.
 
     python scripts/measure_stability.py --truth DIR [--frames 160] [--device auto] --json FILE MODEL...

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Where the filter's time goes on a GPU: what the device does, when it waits, and how busy its host thread is.
 
     python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--video FILE] [--threads 16] [--frames 640]
@@ -155,7 +156,9 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     conditions = {"machine": machine, "input": options.input, "format": options.format, "threads": options.threads}
     video = str(options.video.resolve()) if options.video else None
-    job = Job(filter="rafrvsr", input=options.input, format=options.format, device="auto", seconds=0, video=video)
+    job = Job(
+        filter="rafrvsr", input=options.input, format=options.format, device="auto", seconds=0, least=0, video=video
+    )
     result = conditions | measure(job, options.threads, options.frames)
     print(json.dumps(result, indent=1))
     if options.json:

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Hours of use in minutes: a chain of two instances, played through with seeks mixed in, and what grows meanwhile.
 
     python scripts/soak.py [--frames 20000] [--size 32x32] [--device auto] [--json FILE]

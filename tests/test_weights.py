@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from vs_rafrvsr import OptionError, WeightsError, weights
 from vs_rafrvsr.models.frvsr import FRVSR
-from vs_rafrvsr.models.registry import MODELS, load
+from vs_rafrvsr.models.registry import MODELS, load, title
 from vs_rafrvsr.weights import Header
 
 HEADER = Header(
@@ -156,6 +156,17 @@ def test_a_configuration_that_the_tensors_do_not_have_is_refused_before_it_takes
     with pytest.raises(WeightsError, match="does not fit its own configuration"):
         load("rafrvsr", str(tmp_path / "w"), None)
     assert psutil.Process().memory_info().rss - before < 2**28
+
+
+def test_a_file_brings_its_own_architecture_and_is_called_by_it(tmp_path: Path) -> None:
+    model = FRVSR(channels=4, blocks=1)
+    header = replace(HEADER, architecture="frvsr", config={"channels": 4, "blocks": 1})
+    weights.save(tmp_path / "w", header, model.state_dict())
+    assert isinstance(load("rafrvsr", str(tmp_path / "w"), None), FRVSR)
+    assert title("rafrvsr", str(tmp_path / "w")) == "frvsr"
+    assert title("rafrvsr-bi", None) == "rafrvsr-bi"
+    with pytest.raises(OptionError, match=r"model='esrgan' is unknown; use one of 'rafrvsr'"):
+        title("esrgan", str(tmp_path / "w"))
 
 
 def test_updates_of_raft_are_refused_where_the_model_has_none(tmp_path: Path) -> None:

@@ -32,17 +32,17 @@ def upscale(clip: vapoursynth.VideoNode, **arguments: Unpack[Arguments]) -> vapo
 
     Args:
         clip: constant format and size, progressive, at least 16x16.
-        arguments: see `Options`.
+        arguments: see `Options`; None stands for the default.
 
     Raises:
-        OptionError: an argument is out of range.
+        OptionError: an argument is out of range, or of another type.
         vapoursynth.Error: the clip, the weights or the device is not fit.
     """
     import vapoursynth
 
+    given: dict[str, Any] = {key: value for key, value in arguments.items() if value is not None}
     try:
-        Options(**arguments)
+        Options(**given)
     except OptionError as error:
         raise OptionError(f"Upscale: {error}") from None
-    given: dict[str, Any] = {key: value for key, value in arguments.items() if value is not None}
     return vapoursynth.core.rafrvsr.Upscale(clip, **given)

@@ -22,6 +22,8 @@ from vs_rafrvsr.errors import RafrvsrError
 OLDEST_PYTHON, OLDEST_VAPOURSYNTH, OLDEST_FFMPEG = (3, 12), 81, (5, 1)
 GIB = 2**30
 LITTLE_MEMORY = 2 * GIB  # on the CPU, 160x96 to 640x384 took 1.3 GB at most, 320x180 to 1280x720 took 2.4 GB
+LITTLE_DEVICE_MEMORY = 2 * GIB  # a clip of 480x270 took 1.8 GB of an H200 at most (samples/benchmark.json)
+REINSTALL = "in the checkout: pip install --force-reinstall --no-deps ."  # the package is in no index
 
 
 class State(Enum):
@@ -103,19 +105,18 @@ def check_plugin() -> Finding:
     import vapoursynth
 
     folder = Path(vapoursynth.get_plugin_dir())
-    reinstall = "pip install --force-reinstall --no-deps vapoursynth-rafrvsr"
     files = [path for path in folder.glob("rafrvsr.*") if path.suffix in (".so", ".dll", ".dylib")]
     if not files:
-        return Finding(State.BROKEN, f"no plugin file in {folder}", reinstall)
+        return Finding(State.BROKEN, f"no plugin file in {folder}", REINSTALL)
     core = vapoursynth.core
     if not hasattr(core, "rafrvsr"):
         try:
             core.std.LoadPlugin(str(files[0]))
         except vapoursynth.Error as error:
-            return Finding(State.BROKEN, f"{files[0]} did not load: {error}", reinstall)
+            return Finding(State.BROKEN, f"{files[0]} did not load: {error}", REINSTALL)
     version = str(core.rafrvsr.Version())
     if version != __version__:
-        return Finding(State.BROKEN, f"{files[0]} is {version}, the package {__version__}", reinstall)
+        return Finding(State.BROKEN, f"{files[0]} is {version}, the package {__version__}", REINSTALL)
     core.rafrvsr.Upscale(core.std.BlankClip(width=32, height=32, length=1), device="cpu").get_frame(0).close()
     return Finding(State.FINE, f"{version}, {files[0]}; upscaled a frame on the CPU")
 
@@ -130,14 +131,28 @@ def check_torch() -> Finding:
     if not torch.cuda.is_available():
         remedy = "for a GPU: an NVIDIA driver and a CUDA build of PyTorch" if sys.platform != "darwin" else ""
         return Finding(State.LIMITED, f"{built}; no CUDA device: the CPU computes, slowly", remedy)
-    return Finding(State.FINE, "\n".join([built, *map(_describe_device, range(torch.cuda.device_count()))]))
+    devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
+    return Finding(State.FINE, "\n".join([built, *devices]))
 
 
-def _describe_device(index: int) -> str:
+def check_device_memory() -> Finding:
+    """Each device's memory that is free now."""
     import torch
 
-    free, total = torch.cuda.mem_get_info(index)
-    return f"cuda:{index} {torch.cuda.get_device_name(index)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
+    if not torch.cuda.is_available():
+        return Finding(State.FINE, "not needed without a CUDA device")
+    rows = [torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())]
+    found = "\n".join(
+        f"cuda:{i} {free / GIB:.1f} of {total / GIB:.1f} GiB free" for i, (free, total) in enumerate(rows)
+    )
+    if min(free for free, _ in rows) < LITTLE_DEVICE_MEMORY:
+        return Finding(
+            State.LIMITED,
+            found,
+            f"480x270 needs {LITTLE_DEVICE_MEMORY / GIB:.0f} GiB, larger clips more: close other programs on the "
+            "device, choose another, or upscale in smaller tiles, e.g. tile=[256, 256]",
+        )
+    return Finding(State.FINE, found)
 
 
 def check_cupy() -> Finding:
@@ -147,7 +162,7 @@ def check_cupy() -> Finding:
     theirs = (torch.version.cuda or "").partition(".")[0]
     if not torch.cuda.is_available():
         return Finding(State.FINE, "not needed without a CUDA device")
-    install = f'pip install "vapoursynth-rafrvsr[cuda{theirs}]"'
+    install = f"in the checkout: pip install '.[cuda{theirs}]'"
     try:
         cupy: Any = importlib.import_module("cupy")
     except ImportError as error:
@@ -168,7 +183,7 @@ def check_weights() -> Finding:
         for row in MODELS.values():
             weights.load(row.path)
     except RafrvsrError as error:
-        return Finding(State.BROKEN, str(error), "pip install --force-reinstall --no-deps vapoursynth-rafrvsr")
+        return Finding(State.BROKEN, str(error), REINSTALL)
     return Finding(State.FINE, ", ".join(MODELS))
 
 
@@ -204,6 +219,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "vspipe": check_vspipe,
     "plugin": check_plugin,
     "PyTorch": check_torch,
+    "GPU memory": check_device_memory,
     "CuPy": check_cupy,
     "weights": check_weights,
     "memory": check_memory,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, TypedDict, get_args
 
 from vs_rafrvsr.errors import OptionError
@@ -16,20 +18,28 @@ type SceneCut = Literal["auto", "props", "detect", "off"]
 MAX_CHUNK = 10_000
 MIN_TILE, MAX_TILE = 32, 8192
 
+_TYPES: tuple[tuple[str, type, tuple[str, ...]], ...] = (
+    ("text", str, ("model", "weights", "device", "precision", "scenecut")),
+    ("a whole number", Integral, ("leadin", "chunk", "warmup", "flow_updates")),
+    ("a number", Real, ("scenecut_threshold",)),
+)
+"""What a type is called, and whose it is; `tile` has a check of its own."""
+_MAY_BE_NONE = ("weights", "scenecut_threshold", "flow_updates")
+
 
 class Arguments(TypedDict, total=False):
-    """The fields of `Options`, for `upscale(clip, **arguments)`."""
+    """The fields of `Options`, for `upscale(clip, **arguments)`; None stands for the default."""
 
-    model: str
+    model: str | None
     weights: str | None
-    device: str
-    precision: Precision
-    tile: tuple[int, int]
-    scenecut: SceneCut
+    device: str | None
+    precision: Precision | None
+    tile: Sequence[int] | None
+    scenecut: SceneCut | None
     scenecut_threshold: float | None
-    leadin: int
-    chunk: int
-    warmup: int
+    leadin: int | None
+    chunk: int | None
+    warmup: int | None
     flow_updates: int | None
 
 
@@ -39,7 +49,8 @@ class Options:
 
     Args:
         model: a name of `registry.MODELS`.
-        weights: path of a weights file of that model's architecture; None for the shipped one.
+        weights: path of a weights file, which brings its own architecture and configuration and takes the place of
+            the model's; None for the shipped one.
         device: "auto" (the first CUDA device, else the CPU), "cpu", "cuda" or "cuda:N".
         precision: "fp16" (CUDA only), "fp32", or "auto" (fp16 on CUDA, fp32 on the CPU).
         tile: (width, height) of the network's tiles; (0, 0) chooses from the device's total memory.
@@ -51,14 +62,14 @@ class Options:
         flow_updates: RAFT's iterations, 1 to 32; None for the model's own.
 
     Raises:
-        OptionError: a value is not allowed.
+        OptionError: a value is not allowed, or of another type.
     """
 
     model: str = "rafrvsr"
     weights: str | None = None
     device: str = "auto"
     precision: Precision = "auto"
-    tile: tuple[int, int] = (0, 0)
+    tile: Sequence[int] = (0, 0)
     scenecut: SceneCut = "auto"
     scenecut_threshold: float | None = None
     leadin: int = 8
@@ -67,12 +78,13 @@ class Options:
     flow_updates: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_types()
+        if self.weights == "":
+            raise OptionError("weights='' names no file; use the path of a weights file, or leave it out")
         _require_one_of("precision", self.precision, get_args(Precision.__value__))
         _require_one_of("scenecut", self.scenecut, get_args(SceneCut.__value__))
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise OptionError(f"device={self.device!r} is unknown; use 'auto', 'cpu', 'cuda' or 'cuda:N'")
-        if len(self.tile) != 2:
-            raise OptionError(f"tile needs two numbers, width and height, not {len(self.tile)}; use tile=[0, 0]")
         for name, side in zip(("width", "height"), self.tile, strict=True):
             if side != 0:
                 _require_range(f"tile {name}", side, MIN_TILE, MAX_TILE, "0 chooses it")
@@ -86,6 +98,16 @@ class Options:
         )
         if self.flow_updates is not None:
             _require_range("flow_updates", self.flow_updates, 1, 32, "leave it out for the model's own")
+
+    def _check_types(self) -> None:
+        for called, kind, names in _TYPES:
+            for name in names:
+                value = getattr(self, name)
+                if not (isinstance(value, kind) or (value is None and name in _MAY_BE_NONE)):
+                    raise OptionError(f"{name}={value!r} is of the wrong type; use {called}, or leave it out")
+        tile = self.tile
+        if not (isinstance(tile, Sequence) and len(tile) == 2 and all(isinstance(side, Integral) for side in tile)):
+            raise OptionError(f"tile needs two numbers, width and height in whole pixels, not {tile!r}; use [0, 0]")
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -13,6 +13,9 @@ WARM_UP = 60
 BURST = 15
 """Windows are multiples of it: vs-basicvsrpp makes so many frames at once."""
 
+LARGEST = 960 * 540
+"""Pixels of an input that is played for all frames that are asked for."""
+
 LIMIT = 300
 """Seconds after which a child is given up."""
 
@@ -34,7 +37,9 @@ class Job:
     device: str
     """As Upscale's argument."""
     seconds: float
-    """Of every timed window."""
+    """Of every timed window, if it has `least` frames by then."""
+    least: int
+    """Frames of a window; inputs larger than LARGEST may have fewer."""
     video: str | None
     """Where the frames come from; None for the project's own test clip."""
     frames: int = 200
@@ -45,6 +50,12 @@ class Job:
         """(width, height)."""
         width, height = map(int, self.input.split("x"))
         return width, height
+
+    @property
+    def count(self) -> int:
+        """Frames of a window at least."""
+        width, height = self.size
+        return self.least if width * height <= LARGEST else 1
 
     @property
     def text(self) -> str:

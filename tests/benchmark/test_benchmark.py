@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 def benchmark(file: Path, video: Path, *filters: str, figures: str = "") -> subprocess.CompletedProcess[str]:
     words = [sys.executable, str(SCRIPT), "--json", str(file), "--video", str(video), "--filters", *filters]
     words += ["--figures", figures] if figures else []
-    words += ["--inputs", "16x16", "--formats", "YUV420P8", "--seconds", "1", "--device", "cpu"]
+    words += ["--inputs", "16x16", "--formats", "YUV420P8", "--seconds", "1", "--least", "20", "--device", "cpu"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(words, env=env, capture_output=True, text=True, check=False)
 

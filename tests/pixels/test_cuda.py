@@ -138,7 +138,7 @@ def test_a_cupy_that_fails_is_trouble_that_names_the_extra(monkeypatch: pytest.M
     message = cuda.trouble(FORMATS["Gray8"], device.DEVICE)
     assert message is not None
     assert str(error) in message
-    assert f"vapoursynth-rafrvsr[cuda{str(torch.version.cuda).split('.')[0]}]" in message
+    assert f"pip install '.[cuda{str(torch.version.cuda).split('.')[0]}]'" in message
 
 
 def test_a_missing_cupy_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_cupys_own_failures_leave_the_resizers_route(monkeypatch: pytest.MonkeyP
     assert isinstance(exchange, RgbExchange)
     assert remark is not None
     assert f"{type(error).__name__}: {error}" in remark
-    assert "pip install 'vapoursynth-rafrvsr[cuda" in remark
+    assert "pip install '.[cuda" in remark
 
 
 @pytest.mark.parametrize(

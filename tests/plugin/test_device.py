@@ -174,7 +174,7 @@ def test_without_cupy_frames_equal_the_resizers_and_one_warning_names_the_extra(
     clip = core.resize.Bicubic(rgb, format=vs.YUV420P8, matrix=1, range=0, chromaloc=0)
     found = [list(core.rafrvsr.Upscale(clip, device="cuda").frames()) for _ in range(2)]
     assert len(log) == 1, log
-    assert "pip install 'vapoursynth-rafrvsr[cuda" in log[0]
+    assert "pip install '.[cuda" in log[0]
     through = core.resize.Bicubic(clip, format=vs.RGBS, matrix_in=1, range_in=0, chromaloc_in=0)
     upscaled = core.rafrvsr.Upscale(through, device="cuda")
     wanted = core.resize.Bicubic(upscaled, format=vs.YUV420P8, matrix=1, range=0, chromaloc=0)

@@ -47,7 +47,7 @@ def cluster(workers: int, gpus_per_worker: float | None, address: str | None) ->
     try:
         import ray
     except ImportError:
-        message = "a split encode needs Ray, which is not installed: pip install 'vapoursynth-rafrvsr[ray]'"
+        message = "a split encode needs Ray, which is not installed: in the checkout, pip install '.[ray]'"
         raise EncodeError(message) from None
     cpus = max(1, (os.cpu_count() or 1) // workers) if address is None else 1
     here: dict[str, Any] = {"num_cpus": cpus * workers, "object_store_memory": OBJECT_STORE} if address is None else {}

@@ -173,7 +173,8 @@ def _numerics(
     kernels = "PyTorch's kernels" if fast is None else "own kernels" if stack is None else "own kernels for flow"
     pixels = "pixels by the resizer" if isinstance(exchange, RgbExchange) else "pixels on the device"
     tiling = "whole frames" if stack is None else "tiles of {}x{}".format(*stack.tile)
-    return f"{options.model} {digest[:12]}, PyTorch {torch.__version__}, {precision}, {kernels}, {pixels}, {tiling}"
+    model = registry.title(options.model, options.weights)
+    return f"{model} {digest[:12]}, PyTorch {torch.__version__}, {precision}, {kernels}, {pixels}, {tiling}"
 
 
 def _stack(model: RecurrentModel, options: Options, size: tuple[int, int], runtime: Runtime) -> tiles.TiledStack | None:

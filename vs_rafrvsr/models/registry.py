@@ -102,8 +102,25 @@ type Stack = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def weights_file(name: str, file: str | None) -> Path:
-    """The user's weights, or those of the model's row."""
+    """The user's weights, or those of the model's row.
+
+    Raises:
+        OptionError: no such model.
+    """
+    if name not in MODELS:
+        raise OptionError(f"model={name!r} is unknown; use one of {', '.join(map(repr, MODELS))}")
     return Path(file) if file is not None else MODELS[name].path
+
+
+def title(name: str, file: str | None) -> str:
+    """What the model is called for users: its row's name, or the architecture that the user's weights bring.
+
+    Raises:
+        OptionError: no such model.
+        WeightsError: the file is missing or not one of this program.
+    """
+    path = weights_file(name, file)
+    return name if file is None else weights.read_header(path).architecture
 
 
 def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
@@ -111,7 +128,7 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
 
     Args:
         name: a key of MODELS.
-        file: weights to use instead of the row's.
+        file: weights to use instead of the row's; their header names the architecture, which may be another.
         flow_updates: RAFT's iterations instead of the configuration's.
 
     Raises:
@@ -120,8 +137,6 @@ def load(name: str, file: str | None, flow_updates: int | None) -> nn.Module:
     """
     import torch
 
-    if name not in MODELS:
-        raise OptionError(f"model={name!r} is unknown; use one of {', '.join(map(repr, MODELS))}")
     path = weights_file(name, file)
     header, tensors = weights.load(path)
     if header.architecture not in ARCHITECTURES:

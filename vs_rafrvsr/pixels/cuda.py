@@ -172,4 +172,4 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
 
 def _advice() -> str:
     major = str(torch.version.cuda).partition(".")[0]
-    return f"pip install 'vapoursynth-rafrvsr[cuda{major}]' brings the one that fits this PyTorch"
+    return f"in the checkout, pip install '.[cuda{major}]' brings the one that fits this PyTorch"
