@@ -73,7 +73,7 @@ def measure(
     trainer.advance(1)
     capture = time.perf_counter() - start
     whole = seconds(trainer, steps)
-    trainer._fill_plan = lambda rng: None  # type: ignore[method-assign]  # the last batch again and again
+    trainer._fill_plan = lambda: None  # type: ignore[method-assign]  # the last batch again and again
     still = seconds(trainer, steps)
     if kernels is not None:
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:

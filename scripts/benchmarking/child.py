@@ -14,7 +14,7 @@ import torch
 import vapoursynth as vs
 
 from benchmarking.filters import FILTERS, source, upscaled
-from benchmarking.identity import identity
+from benchmarking.identity import shape
 from benchmarking.jobs import BURST, LIMIT, WARM_UP, Job, RowError, environment
 
 SEEKS = 50
@@ -47,7 +47,7 @@ def machine(job: Job) -> dict[str, object]:
 
     And VapourSynth's threads, which are how many frames vspipe asks for at once; and our network.
     """
-    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number()), **identity()}
+    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number()), **shape()}
     facts["threads"] = vs.core.num_threads
     if job.device == "cpu" or not torch.cuda.is_available():
         return {"machine": "CPU", "uuid": None, **facts}
@@ -59,7 +59,7 @@ def machine(job: Job) -> dict[str, object]:
 def frames(job: Job) -> dict[str, object]:
     """Through clip.frames(), then seeks in a second instance."""
     clip = source(job)
-    ours = {} if FILTERS[job.filter].variant is None else identity()
+    ours = {} if FILTERS[job.filter].variant is None else shape()
     played = ours | play(upscaled(clip, job), job)
     return played | ({} if job.filter == "source" else seek(upscaled(clip, job), job))
 
@@ -101,7 +101,7 @@ def network(job: Job) -> dict[str, object]:
     runtime = Runtime.choose(Options(device=job.device))
     with runtime.entered():
         ms = per_frame(subject(job.input, runtime.device), runtime)
-    return {**identity(), "network_fps": 1e3 / sum(ms.values()), "network_ms": ms}
+    return {**shape(), "network_fps": 1e3 / sum(ms.values()), "network_ms": ms}
 
 
 if __name__ == "__main__":

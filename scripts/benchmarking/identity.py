@@ -1,4 +1,4 @@
-"""Which network figures are of: a file's name is not enough, for weights change under it."""
+"""Which network figures are of: a model's name is not enough, for its file changes under it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.options import Options
 
 DEFAULT = Options().model
+
+
+def shape(model: str = DEFAULT) -> dict[str, object]:
+    """A shipped model's name and its architecture's arguments, all that speed depends on."""
+    return {"model": model, "network": weights.read_header(MODELS[model].path).config}
 
 
 def identity(model: str = DEFAULT) -> dict[str, object]:

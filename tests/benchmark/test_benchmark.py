@@ -41,11 +41,10 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     assert all(row[name] > 0 for name in figures)
     assert row["seek_ms_median"] <= row["seek_ms_worst"]
     assert source["fps"] > 100 * row["fps"]
-    path = MODELS["rafrvsr"].path
-    network = {"model": "rafrvsr", "weights": weights.read_fingerprint(path), "flow_updates": 4}
+    network = {"model": "rafrvsr", "network": weights.read_header(MODELS["rafrvsr"].path).config}
     assert network.items() <= row.items()
     assert network.items() <= result.items()
-    assert "weights" not in source
+    assert "network" not in source
 
     again = benchmark(file, video, "rafrvsr", figures="network")
     assert again.returncode == 0, again.stderr
@@ -54,7 +53,7 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     assert changed <= {"network_fps", "network_ms"}
     row = result["rows"][1]
 
-    file.write_text(json.dumps(result | {"weights": "others"}))
+    file.write_text(json.dumps(result | {"network": "others"}))
     refused = benchmark(file, video, "rafrvsr", figures="network")
     assert refused.returncode != 0
     assert "must not be mixed" in refused.stderr

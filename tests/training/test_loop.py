@@ -80,14 +80,15 @@ def test_the_average_is_what_is_scored(prepared: Prepared, tmp_path: Path) -> No
 
 
 def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path) -> None:
-    whole = Trainer(tiny(), prepared, CPU, tmp_path / "whole")
+    recipe = tiny(life=3)
+    whole = Trainer(recipe, prepared, CPU, tmp_path / "whole")
     unbroken = losses_of(whole)
-    first = Trainer(tiny(), prepared, CPU, tmp_path / "parts")
+    first = Trainer(recipe, prepared, CPU, tmp_path / "parts")
     for row in first.run():
         if row["step"] == 4:
             break
     first.save()
-    second = Trainer(tiny(), prepared, CPU, tmp_path / "parts")
+    second = Trainer(recipe, prepared, CPU, tmp_path / "parts")
     second.resume()
     assert second.step == 4
     assert losses_of(second) == unbroken[1:]
@@ -95,13 +96,28 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
         assert torch.equal(tensor, second.optimiser.state()[name]), name
 
 
-def test_an_old_state_costs_no_clip_and_changes_what_is_learnt(prepared: Prepared, tmp_path: Path) -> None:
-    aged = Trainer(tiny(age=20, steps=4), prepared, CPU, tmp_path)
-    assert not aged.pool.left_out
-    plain = Trainer(tiny(steps=4), prepared, CPU, tmp_path / "plain")
-    assert losses_of(aged) != losses_of(plain)
-    with pytest.raises(ValueError, match="a batch of 3 cannot be shared evenly by 1 processes; use a multiple of 2"):
-        Trainer(tiny(age=2, batch=3), prepared, CPU, tmp_path)
+def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path: Path) -> None:
+    """To the half precision of what is handed on."""
+    trainer = Trainer(tiny(life=1e9, rate=0.0, final_rate=0.0), prepared, CPU, tmp_path)
+    state = trainer.net.empty_state(torch.zeros(2, 3, 8, 8))
+    for _ in range(5):
+        trainer.advance(1)
+        batch = trainer.pool.cut(trainer.plan)
+        with torch.no_grad():
+            _, _, state = trainer.unroll(batch.lr, batch.flow, batch.keep, state)
+    assert not batch.anew.any()
+    for ours, theirs in zip(trainer.state, state, strict=True):
+        torch.testing.assert_close(ours.float(), theirs.float(), atol=1e-2, rtol=0)
+
+
+def test_a_state_that_is_not_finite_is_not_handed_on(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(tiny(life=1e9), prepared, CPU, tmp_path)
+    trainer.advance(1)
+    trainer.state.hr.fill_(torch.nan)
+    trainer.advance(1)
+    assert all(part.isfinite().all() for part in trainer.state)
+    trainer.advance(1)
+    assert float(trainer.optimiser.skipped) == 1
 
 
 def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: Path) -> None:
@@ -190,14 +206,14 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     "changes",
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
-        {"precision": "bf16", "muon": {"on": "body"}, "age": 2},
+        {"precision": "bf16", "muon": {"on": "body"}, "life": 2},
         {"model": {"refine": 4, "previous": "detail", "previous_lr": True, "phase": True}},
         {
             "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
             "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
         },
         {"data": {"degradation": "bd"}},
-        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}, "age": 2},
+        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}, "life": 2},
     ],
 )
 def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:

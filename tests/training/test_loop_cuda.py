@@ -29,7 +29,7 @@ def prepared() -> Prepared:
 
 
 RECIPE = change(
-    Recipe(name="cuda", steps=100, batch=4, frames=5, crop=24, report_every=10, validate_every=100),
+    Recipe(name="cuda", life=3.0, steps=100, batch=4, frames=5, crop=24, report_every=10, validate_every=100),
     {"checkpoint_every": 50, "model": {"channels": 16, "blocks": 2}},
 )
 
@@ -45,7 +45,7 @@ def test_the_graph_takes_the_steps_that_eager_code_takes(prepared: Prepared, tmp
     assert torch.allclose(graphed.optimiser.weights, eager.optimiser.weights, atol=2e-3)
 
 
-@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"age": 8}])
+@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"life": 4.0}])
 def test_the_compiled_step_takes_the_same_steps(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
     """To bf16's rounding: fused kernels round less often."""
     recipe = change(RECIPE, changes)

@@ -11,12 +11,13 @@ from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training.degrade import KINDS, PHASE
 from vs_rafrvsr.training.pool import PLAN, Pool
 
-EVERY_AUGMENTATION = list(itertools.product((0, 1), repeat=4))
+EVERY_AUGMENTATION = list(itertools.product((0, 1), (0, 1), (0, 1), (1, -4)))
+"""Flips, transposition, and the time of the first of 4 frames: forwards, or backwards from frame 4."""
 
 
-def pool_of(kind: str, age: int = 0) -> Pool:
+def pool_of(kind: str) -> Pool:
     clips = [clip("a", 6, 96, 128, kind), clip("b", 5, 128, 96, kind, seed=1)]
-    return Pool(clips, frames=4, crop=16, phase=PHASE[kind], age=age)
+    return Pool(clips, frames=4, crop=16, phase=PHASE[kind])
 
 
 def plan_of(*rows: tuple[int, ...]) -> torch.Tensor:
@@ -24,48 +25,65 @@ def plan_of(*rows: tuple[int, ...]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["bi", "bd"])
-@pytest.mark.parametrize(("flip_y", "flip_x", "transpose", "reverse"), EVERY_AUGMENTATION)
+@pytest.mark.parametrize(("flip_y", "flip_x", "transpose", "time"), EVERY_AUGMENTATION)
 def test_degrading_an_augmented_crop_gives_the_augmented_lr_crop(
-    kind: str, flip_y: int, flip_x: int, transpose: int, reverse: int
+    kind: str, flip_y: int, flip_x: int, transpose: int, time: int
 ) -> None:
-    batch = pool_of(kind).cut(plan_of((1, 1, 4, 3, flip_y, flip_x, transpose, reverse, 1)))
+    batch = pool_of(kind).cut(plan_of((1, time, 4, 3, flip_y, flip_x, transpose, 1, 1)))
     again = KINDS[kind](batch.hr[0])
     # The crop's own border is reflected, the frame's was not: two LR pixels in, they agree to 8-bit rounding.
-    difference = (again - batch.lr[0])[..., 2:-2, 2:-2].abs().max()
+    difference = (again - batch.lr[0, 1:])[..., 2:-2, 2:-2].abs().max()
     assert difference <= 0.5001 / 255
 
 
-@pytest.mark.parametrize(("flip_y", "flip_x", "transpose", "reverse"), EVERY_AUGMENTATION)
+@pytest.mark.parametrize(("flip_y", "flip_x", "transpose", "time"), EVERY_AUGMENTATION)
 def test_flow_of_an_augmented_crop_still_warps_the_frame_before_onto_the_frame(
-    flip_y: int, flip_x: int, transpose: int, reverse: int
+    flip_y: int, flip_x: int, transpose: int, time: int
 ) -> None:
-    batch = pool_of("bi", age=11).cut(plan_of((0, 2, 3, 5, flip_y, flip_x, transpose, reverse, 1)))
-    for t in range(1, 15):
+    rows = [(0, time + 4 * part, 3, 5, flip_y, flip_x, transpose, 1, 1) for part in range(3)]
+    batch = pool_of("bi").cut(plan_of(*rows))
+    for t in range(1, 5):
         moved = warp(batch.lr[:, t - 1], batch.flow[:, t])
         assert (moved - batch.lr[:, t])[..., 1:-1, 1:-1].abs().max() < 2.1 / 255
 
 
 def test_an_unaugmented_cut_is_a_slice_of_the_clip() -> None:
     source = clip("a", 6, 96, 128)
-    batch = pool_of("bi").cut(plan_of((0, 1, 2, 7, 0, 0, 0, 0, 1)))
-    assert torch.equal(batch.lr[0] * 255, source.lr[1:5, :, 2:18, 7:23].float())
+    batch = pool_of("bi").cut(plan_of((0, 1, 2, 7, 0, 0, 0, 1, 1)))
+    assert torch.equal(batch.lr[0] * 255, source.lr[0:5, :, 2:18, 7:23].float())
     assert torch.equal((batch.hr[0] * 255).round(), source.hr[1:5, :, 8:72, 28:92].float())
 
 
 @pytest.mark.parametrize(
-    ("reverse", "before"), [(0, [2, 1, 0, 1, 2, 3, 4, 3, 2, 1, 0]), (1, [1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3])]
+    ("time", "shown"),
+    [(1, [0, 1, 2, 3, 4, 3, 2, 1, 0]), (-4, [3, 4, 3, 2, 1, 0, 1, 2, 3]), (18, [1, 2, 3, 4, 3, 2, 1, 0, 1])],
 )
-def test_frames_before_the_crop_are_its_clip_played_to_and_fro(reverse: int, before: list[int]) -> None:
-    source, plan = clip("b", 5, 128, 96, seed=1), plan_of((1, 1, 4, 3, 0, 0, 0, reverse, 1))
-    batch, alone = pool_of("bi", age=11).cut(plan), pool_of("bi").cut(plan)
-    assert torch.equal(batch.hr, alone.hr)
-    assert torch.equal(batch.lr[:, 11:], alone.lr)
-    assert torch.equal(batch.lr[0, :11] * 255, source.lr[before, :, 4:20, 3:19].float())
+def test_a_clip_is_played_to_and_fro(time: int, shown: list[int]) -> None:
+    source, rows = clip("b", 5, 128, 96, seed=1), [(1, time + at, 4, 3, 0, 0, 0, 1, 0) for at in (0, 4)]
+    batch = pool_of("bi").cut(plan_of(*rows))
+    for row, frames in enumerate((shown[:5], shown[4:])):
+        assert torch.equal(batch.lr[row] * 255, source.lr[frames, :, 4:20, 3:19].float())
+        assert torch.equal((batch.hr[row] * 255).round(), source.hr[frames[1:], :, 16:80, 12:76].float())
+
+
+def test_rows_stay_with_their_clip_for_a_while_and_go_on_where_they_were() -> None:
+    pool, rng, stayed = pool_of("bi"), np.random.default_rng(0), []
+    plan = pool.draw(rng, 500, life=4.0)
+    assert plan[:, PLAN.index("anew")].all()
+    for _ in range(20):
+        before, plan = plan, pool.draw(rng, 500, before=plan, life=4.0)
+        moved = plan - before
+        went_on = plan[:, PLAN.index("anew")] == 0
+        stayed.append(went_on.mean())
+        assert (moved[went_on, PLAN.index("time")] == 4).all()
+        assert not moved[went_on][:, [PLAN.index(name) for name in ("clip", "y", "x", "flip_y", "transpose")]].any()
+    assert np.mean(stayed) == pytest.approx(0.75, abs=0.02)
+    assert pool.draw(rng, 500, before=plan)[:, PLAN.index("anew")].all()
 
 
 def test_the_second_clip_of_another_shape_is_found_at_its_offset() -> None:
     source = clip("b", 5, 128, 96, seed=1)
-    batch = pool_of("bi").cut(plan_of((1, 0, 1, 1, 0, 0, 0, 0, 1)))
+    batch = pool_of("bi").cut(plan_of((1, 0, 1, 1, 0, 0, 0, 1, 1)))
     assert torch.equal((batch.hr[0] * 255).round(), source.hr[0:4, :, 4:68, 4:68].float())
 
 
@@ -74,7 +92,11 @@ def test_plans_stay_inside_the_clips_and_blank_the_share_asked_for() -> None:
     plan = pool.draw(np.random.default_rng(0), 4000, blank=0.25)
     column = dict(zip(PLAN, plan.T, strict=True))
     assert column["y"].min() == column["x"].min() == 1
-    assert (column["time"] + 4 <= pool.lengths[column["clip"]]).all()
+    for begin in (column["time"], -column["time"] - 3):  # forwards, backwards
+        some = column["time"] >= 0 if begin is column["time"] else column["time"] < 0
+        assert abs(some.mean() - 0.5) < 0.05
+        assert (begin[some] >= 0).all()
+        assert (begin[some] + 4 <= pool.lengths[column["clip"]][some]).all()
     assert (column["y"] + 16 <= pool.sizes[column["clip"], 0]).all()
     assert (column["x"] + 16 <= pool.sizes[column["clip"], 1]).all()
     assert abs(1 - column["keep"].mean() - 0.25) < 0.03

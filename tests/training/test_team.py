@@ -16,13 +16,14 @@ from tests.training.fabricated import clip
 from vs_rafrvsr.training.team import Team
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
-TOLERANCE = 1e-5
-"""Of losses. Measured: 1.4e-6; gradients that are not averaged or doubled make 1e-4 and more."""
+TOLERANCE = 5e-5
+"""Of losses. Measured: 2.1e-5, because states handed on in half precision make last bits larger; 1.4e-6 without.
+Gradients that are not averaged or doubled make 1e-4 and more."""
 RECIPE = """
 steps = 8
 batch = 4
 frames = 3
-age = 4
+life = 3.0
 crop = 8
 warm_up = 2
 report_every = 2
@@ -61,7 +62,7 @@ def train(material: Path, out: Path, processes: int, *options: str) -> list[floa
 
 
 def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(material: Path, tmp_path: Path) -> None:
-    """To rounding: losses to 1e-5, and trained weights."""
+    """To rounding: losses to TOLERANCE, and trained weights."""
     alone = train(material, tmp_path / "alone", 1)
     assert len(alone) == 4
     assert train(material, tmp_path / "together", 2) == pytest.approx(alone, rel=TOLERANCE)
@@ -77,7 +78,5 @@ def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(m
 
 def test_every_row_of_a_batch_is_somebodys() -> None:
     assert [Team(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    with pytest.raises(ValueError, match="a batch of 6 cannot be shared evenly by 4 processes"):
+    with pytest.raises(ValueError, match="a batch of 6 cannot be shared evenly by 4 processes; use a multiple of 4"):
         Team(0, 4).share(6)
-    with pytest.raises(ValueError, match="use a multiple of 4"):
-        Team(0, 2).share(6, multiple=2)

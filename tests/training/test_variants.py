@@ -31,7 +31,7 @@ def test_without_changes_it_is_the_model_users_get() -> None:
     model = RAFRVSR(channels=8, blocks=2, flow_updates=1, flow_input_scale=1.0)
     model.load_state_dict(net.state_dict())
     lr, flow = frames()
-    ours, _ = Unroll(net, None, None)(lr, flow)
+    ours, *_ = Unroll(net, None, None)(lr, flow)
     state = model.empty_state(lr[:, 0])
     for t in range(4):
         state = model.step(lr[:, t], state, flow[:, t] if t else None)
@@ -43,13 +43,13 @@ def test_half_precision_leaves_the_base_alone() -> None:
     for parameter in net.sr.tail.parameters():
         parameter.zero_()
     lr, flow = frames()
-    output, _ = Unroll(net, None, torch.bfloat16)(lr, flow)
+    output, *_ = Unroll(net, None, torch.bfloat16)(lr, flow)
     assert torch.equal(output[:, 2], net.base(lr[:, 2]))
 
 
 def test_refinement_starts_as_the_flow_it_is_given() -> None:
     lr, flow = frames()
-    _, used = Unroll(net_of(dataclasses.replace(PLAIN, refine=4)), None, None)(lr, flow)
+    _, used, _ = Unroll(net_of(dataclasses.replace(PLAIN, refine=4)), None, None)(lr, flow)
     assert torch.equal(used, flow)
 
 
@@ -68,7 +68,7 @@ def test_fnet_s_flow_is_in_lr_pixels_at_any_input_scale(scale: float) -> None:
 def test_frame_0_ignores_its_flow_and_later_frames_use_theirs() -> None:
     lr, flow = frames()
     unroll = Unroll(net_of(PLAIN), None, None)
-    reference, _ = unroll(lr, flow)
+    reference, *_ = unroll(lr, flow)
     for t in range(4):
         other = flow.clone()
         other[:, t] += 1
@@ -76,28 +76,24 @@ def test_frame_0_ignores_its_flow_and_later_frames_use_theirs() -> None:
         assert changed.tolist() == [t > 0 and s >= t for s in range(4)]
 
 
-def test_an_aged_state_is_that_of_the_frames_before_and_carries_no_gradient() -> None:
+def test_a_clip_in_two_parts_is_the_clip() -> None:
     lr, flow = frames()
-    net = net_of(PLAIN)
-    whole, _ = Unroll(net, None, None)(lr, flow)
-    fresh, _ = Unroll(net, None, None)(lr[:, 2:], flow[:, 2:])
-    old = lr.clone().requires_grad_()
-    aged, used = Unroll(net, None, None, age=2)(old, flow)
-    assert aged.shape[1] == used.shape[1] == lr.shape[1] - 2
-    torch.testing.assert_close(aged[0], whole[0, 2:])
-    torch.testing.assert_close(aged[1], fresh[1], msg="every other one begins anew")
-    aged.sum().backward()
-    assert old.grad is not None
-    assert not old.grad[:, :2].any()
-    assert old.grad[:, 2:].any()
+    unroll = Unroll(net_of(PLAIN), None, None)
+    whole, all_used, _ = unroll(lr, flow)
+    first, _, state = unroll(lr[:, :3], flow[:, :3])
+    rest, used, _ = unroll(lr[:, 2:], flow[:, 2:], state=state)
+    torch.testing.assert_close(torch.cat([first, rest], 1), whole)
+    assert torch.equal(used, all_used[:, 3:])
 
 
-def test_weights_learn_from_what_follows_an_aged_state_in_half_precision_too() -> None:
+def test_an_empty_state_is_none() -> None:
+    """A row that begins anew has one, and a frame before its first, of which nothing is seen."""
     lr, flow = frames()
     net = net_of(PLAIN)
-    net.sr.requires_grad_()
-    Unroll(net, None, torch.bfloat16, age=2)(lr, flow)[0].sum().backward()
-    assert all(p.grad is not None and p.grad.any() for n, p in net.named_parameters() if n.startswith("sr."))
+    unroll = Unroll(net, None, None)
+    rest, *_ = unroll(lr, flow, state=net.empty_state(lr[:, 0]))
+    alone, *_ = unroll(lr[:, 1:], flow[:, 1:])
+    torch.testing.assert_close(rest, alone)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +109,8 @@ def test_weights_learn_from_what_follows_an_aged_state_in_half_precision_too() -
 )
 def test_every_change_changes_the_result(change: dict[str, object]) -> None:
     lr, flow = frames()
-    plain, _ = Unroll(net_of(PLAIN), None, None)(lr, flow)
-    other, _ = Unroll(net_of(dataclasses.replace(PLAIN, **change)), None, None)(lr, flow)  # type: ignore[arg-type]
+    plain, *_ = Unroll(net_of(PLAIN), None, None)(lr, flow)
+    other, *_ = Unroll(net_of(dataclasses.replace(PLAIN, **change)), None, None)(lr, flow)  # type: ignore[arg-type]
     assert not torch.equal(plain, other)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vs_rafrvsr.training import checkpoint, losses
@@ -26,6 +27,8 @@ from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
 from vs_rafrvsr.training.variants import FLOW_PARTS
 
+STATE = ("hr", "hidden")
+"""Names of a recurrent state's tensors in a checkpoint; FRVSR has but the first."""
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 MOST_SKIPPED = 0.05
 """Share of steps since the last report whose gradient may overflow before the run stops."""
@@ -51,14 +54,13 @@ class Trainer:
         team: Team = Team(),  # noqa: B008
     ) -> None:
         self.recipe, self.prepared, self.device, self.out, self.team = recipe, prepared, device, out, team
-        self.share = team.share(recipe.batch, multiple=2 if recipe.age else 1)
+        self.share = team.share(recipe.batch)
         self.net = make_net(recipe, device)
         joint = recipe.flow.joint_updates if recipe.flow.joint else None
-        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled, recipe.age)
+        self.unroll = Unroll(self.net, joint, PRECISIONS[recipe.precision], recipe.compiled)
         self.pool = Pool(
             prepared.train,
             frames=recipe.frames,
-            age=recipe.age,
             crop=recipe.crop,
             phase=PHASE[recipe.data.degradation],
             camera_weight=recipe.data.stills_weight,
@@ -70,7 +72,12 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         rows = self.share.stop - self.share.start
+        self.drawn: NDArray[np.int64] | None = None
+        """The last plan of the whole batch."""
         self.plan = torch.zeros(rows, len(PLAN), dtype=torch.int64, device=device)
+        empty = self.net.empty_state(torch.zeros(rows, 3, recipe.crop, recipe.crop, device=device))
+        self.state = empty._make(part.half() for part in empty)
+        """What the last batch left, for the rows that go on."""
         self.rate = torch.zeros((), device=device)
         self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
         self.summed = torch.zeros((), device=device)
@@ -139,13 +146,17 @@ class Trainer:
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
-        frames, flow = self.unroll(batch.lr, batch.flow, batch.keep)
-        lr, known = (given[:, self.recipe.age :] for given in (batch.lr, batch.flow))
+        went_on = batch.anew[:, None, None, None] == 0
+        state = self.state._make(torch.where(went_on, part.float(), 0) for part in self.state)
+        frames, flow, last = self.unroll(batch.lr, batch.flow, batch.keep, state)
+        lr, known = (given[:, 1:] for given in (batch.lr, batch.flow))
         parts = losses.total(losses.Clip(frames, batch.hr, lr, flow, known), self.terms, self.weights, self.by_frame)
         self.optimiser.backward(parts["loss"])
         self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)
         fine = self.optimiser.norm.isfinite()
+        for held, part in zip(self.state, last, strict=True):
+            held.copy_(part.detach().half().nan_to_num(0, 0, 0))
         for name, value in parts.items():
             self.sums[name] += torch.where(fine, value.detach(), self.optimiser.nothing)
         self.summed += fine
@@ -155,7 +166,7 @@ class Trainer:
         if self.device.type != "cuda":
             return self._body
         held = {name: tensor.clone() for name, tensor in self.optimiser.state().items()}
-        self._fill_plan(np.random.default_rng(0))
+        left = [part.clone() for part in self.state]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         graph = torch.cuda.CUDAGraph()
@@ -169,6 +180,8 @@ class Trainer:
             self._body()
         torch.backends.cudnn.benchmark = False
         self.optimiser.load(held)
+        for part, before in zip(self.state, left, strict=True):
+            part.copy_(before)
         self._zero_sums()
         return graph.replay
 
@@ -176,9 +189,10 @@ class Trainer:
         for value in (*self.sums.values(), self.summed):
             value.zero_()
 
-    def _fill_plan(self, rng: np.random.Generator) -> None:
-        blank = self.recipe.model.previous_dropout
-        self.plan.copy_(torch.from_numpy(self.pool.draw(rng, self.recipe.batch, blank)[self.share]))
+    def _fill_plan(self) -> None:
+        recipe = self.recipe
+        self.drawn = self.pool.draw(self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, recipe.life)
+        self.plan.copy_(torch.from_numpy(self.drawn[self.share]))
 
     def schedule(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine down to final_rate of it."""
@@ -192,7 +206,7 @@ class Trainer:
             self._advance = self._capture()
         start = time.perf_counter()
         for _ in range(steps):
-            self._fill_plan(self.rng)
+            self._fill_plan()
             self.rate.fill_(self.schedule(self.step))
             self._advance()
             self.step += 1
@@ -285,7 +299,8 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Write the checkpoint: weights, moments, average, step and the generator's state; the team's leader does."""
+        """Write the checkpoint: the optimiser's state, the recurrence's, step, plan and generator; the leader does."""
+        left = {name: self.team.gather(part) for name, part in zip(STATE, self.state, strict=False)}
         if not self.team.leads:
             return
         record = {
@@ -293,10 +308,11 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "rng": self.rng.bit_generator.state,
+            "plan": None if self.drawn is None else self.drawn.tolist(),
             "scored": self.scored,
             "made_of": self.made_of,
         }
-        checkpoint.save(self.out / "checkpoint", self.optimiser.state(), record)
+        checkpoint.save(self.out / "checkpoint", self.optimiser.state() | left, record)
 
     def resume(self) -> None:
         """Go on from the checkpoint in `out`, exactly; one of another recipe, other clips or other files is refused."""
@@ -311,6 +327,9 @@ class Trainer:
             )
         if (before := record["recipe"]["rate"]) != self.recipe.rate:
             print(f"the rate was {before:g} and is {self.recipe.rate:g} from step {record['step']} on", flush=True)
+        for name, part in zip(STATE, self.state, strict=False):
+            part.copy_(tensors.pop(name)[self.share])
+        self.drawn = None if record["plan"] is None else np.array(record["plan"], np.int64)
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
         self.step, self.seconds, self.scored = record["step"], record["seconds"], record["scored"]
         self.rng.bit_generator.state = record["rng"]

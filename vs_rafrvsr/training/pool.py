@@ -17,8 +17,8 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 
-PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "reverse", "keep")
-"""Columns of a plan; positions in LR pixels; flips come before the transposition."""
+PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "keep", "anew")
+"""Columns of a plan; positions in LR pixels; flips come before the transposition; a clip's time as in `to_and_fro`."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class Batch(NamedTuple):
     hr: Tensor
     """(B, T, 3, 4s, 4s)."""
     lr: Tensor
-    """(B, age + T, 3, s, s): the frames before come first, the clip turning round where it ends."""
+    """(B, 1 + T, 3, s, s): the frame before comes first."""
     flow: Tensor
-    """(B, age + T, 2, s, s) fp32, to the frame before, see `PoolClip`; the first one's points out of the batch: not to
-    be used."""
+    """(B, 1 + T, 2, s, s) fp32, to the frame before, see `PoolClip`; the first one's points out of the batch: not to be
+    used."""
     keep: Tensor
     """(B,), 0 where the previous output is to be blanked."""
+    anew: Tensor
+    """(B,), 1 where the state is empty, 0 where the clip goes on from the batch before."""
 
 
 class Pool:
@@ -62,7 +64,6 @@ class Pool:
     Args:
         clips: those too short or too small for a crop are left out, their names in `left_out`.
         frames: T.
-        age: LR frames before those.
         crop: s, in LR pixels.
         phase: offset of the degradation's samples (`degrade.PHASE`): flips shift the HR crop to keep it.
         camera_weight: factor on the weight of camera clips.
@@ -75,7 +76,6 @@ class Pool:
         frames: int,
         crop: int,
         phase: float,
-        age: int = 0,
         camera_weight: float = 1.0,
     ) -> None:
         fits = [len(c.lr) >= frames and min(c.lr.shape[-2:]) > crop for c in clips]
@@ -83,7 +83,7 @@ class Pool:
         self.left_out = [c.name for c, fine in zip(clips, fits, strict=True) if not fine]
         if not fit:
             raise ValueError(f"no clip of {len(clips)} has {frames} frames of more than {crop}x{crop} LR pixels")
-        self.frames, self.age, self.crop = frames, age, crop
+        self.frames, self.crop = frames, crop
         # A flip turns every LR pixel's 4 HR pixels round their centre; the HR crop moves so that its samples stay.
         self.flip_shift = round(2 * phase) + SCALE - 1
         self.lengths = np.array([len(c.lr) for c in fit])
@@ -98,21 +98,46 @@ class Pool:
         start = np.concatenate([[0], np.cumsum(pixels)[:-1]])
         self.table = torch.from_numpy(np.column_stack([start, self.sizes, self.lengths])).to(device)
 
-    def draw(self, rng: np.random.Generator, batch: int, blank: float = 0.0) -> NDArray[np.int64]:
-        """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0."""
+    def draw(
+        self,
+        rng: np.random.Generator,
+        batch: int,
+        blank: float = 0.0,
+        before: NDArray[np.int64] | None = None,
+        life: float = 1.0,
+    ) -> NDArray[np.int64]:
+        """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0.
+
+        After the plan `before`, a row stays with its clip for `life` plans on average, and goes on where that ended.
+        """
+        plan = self._begin(rng, batch, blank)
+        if before is not None and life > 1:
+            stays = rng.random(batch) >= 1 / life
+            time, keep, anew = (PLAN.index(name) for name in ("time", "keep", "anew"))
+            following = before.copy()
+            following[:, time] += self.frames
+            following[:, keep], following[:, anew] = plan[:, keep], 0
+            plan[stays] = following[stays]
+        return plan
+
+    def _begin(self, rng: np.random.Generator, batch: int, blank: float) -> NDArray[np.int64]:
+        """A plan whose rows all begin anew; their frames lie within one passage of a clip, half of them backwards."""
         clip = rng.choice(len(self.share), batch, p=self.share)
         time = rng.integers(0, self.lengths[clip] - self.frames + 1)
+        time = np.where(rng.random(batch) < 0.5, -(time + self.frames - 1), time)
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))
-        coins = rng.random((4, batch)) < 0.5
+        coins = rng.random((3, batch)) < 0.5
         keep = rng.random(batch) >= blank
-        return np.column_stack([clip, time, y, x, *coins, keep]).astype(np.int64)
+        return np.column_stack([clip, time, y, x, *coins, keep, np.ones(batch)]).astype(np.int64)
 
     def cut(self, plan: Tensor) -> Batch:
         """The batch of a plan (B, len(PLAN)) int64 on the device; no host synchronisation, so it can be captured."""
-        clip, time, y, x, flip_y, flip_x, transpose, reverse, keep = plan.unbind(1)
+        clip, time, y, x, flip_y, flip_x, transpose, keep, anew = plan.unbind(1)
         start, height, width, length = self.table[clip].unbind(1)
-        frame, backwards = self._order(time, reverse, length)
+        order = torch.arange(-1, self.frames, device=plan.device)
+        frame, reached_backwards = to_and_fro(time[:, None] + order, length[:, None])
+        backwards = reached_backwards.long()
 
         def gather(flat: Tensor, frame: Tensor, channels: Tensor, count: int, scale: int) -> Tensor:
             rows, columns = height * scale, width * scale
@@ -133,22 +158,12 @@ class Pool:
         flow = gather(self.flow, frame, axis[:, None] + 2 * backwards[..., None], 4, 1).float()
         flipped = torch.where(axis == 0, flip_x[:, None], flip_y[:, None])
         return Batch(
-            gather(self.hr, frame[:, self.age :], colours, 3, SCALE).float() / 255,
+            gather(self.hr, frame[:, 1:], colours, 3, SCALE).float() / 255,
             gather(self.lr, frame, colours, 3, 1).float() / 255,
             flow * (1 - 2 * flipped)[:, None, :, None, None],
             keep.float(),
+            anew.float(),
         )
-
-    def _order(self, time: Tensor, reverse: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers (B, age + T) of a plan's frames in their clips, and 1 where one was reached backwards.
-
-        The T frames lie within one passage of the clip; those before them are what comes before when it is played to
-        and fro.
-        """
-        first = torch.where(reverse > 0, -(time + self.frames - 1), time)
-        order = torch.arange(-self.age, self.frames, device=time.device)
-        frame, backwards = to_and_fro(first[:, None] + order, length[:, None])
-        return frame, backwards.long()
 
 
 def to_and_fro(time: Tensor, length: Tensor | int) -> tuple[Tensor, Tensor]:

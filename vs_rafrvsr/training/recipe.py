@@ -102,9 +102,9 @@ class Recipe:
     batch: int = 16
     frames: int = 10
     """Of a clip, with gradient."""
-    age: int = 0
-    """Frames before those, the clip played to and fro, stepped through without gradient by half of the batch, which
-    then goes on from their state: without them no step learns what it does to a state older than `frames`."""
+    life: float = 1.0
+    """Batches for which a row stays with its clip on average, played to and fro: each goes on from the state that the
+    one before left. With 1, all begin anew, and no step learns what it does to a state older than `frames`."""
     crop: int = 64
     """Side of a square crop in LR pixels."""
     rate: float = 8e-4

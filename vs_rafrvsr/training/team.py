@@ -43,16 +43,16 @@ class Team:
         """Whether this process writes the files."""
         return self.rank == 0
 
-    def share(self, batch: int, multiple: int = 1) -> slice:
-        """The rows of a batch that are this process's: a multiple of a number.
+    def share(self, batch: int) -> slice:
+        """The rows of a batch that are this process's.
 
         Raises:
             ValueError: the batch cannot be divided so.
         """
-        if batch % (self.size * multiple):
+        if batch % self.size:
             raise ValueError(
-                f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of "
-                f"{self.size * multiple}, or fewer processes"
+                f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of {self.size}, "
+                "or fewer processes"
             )
         rows = batch // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)
@@ -62,6 +62,14 @@ class Team:
         if self.size > 1:
             dist.all_reduce(tensor)
             tensor /= self.size
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """The whole batch's rows, of everyone's."""
+        if self.size == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.size)]
+        dist.all_gather(parts, rows)
+        return torch.cat(parts)
 
     def any(self, mine: bool, device: torch.device) -> bool:
         """Whether it is true of anyone, so that all do the same."""

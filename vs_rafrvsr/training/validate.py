@@ -15,8 +15,9 @@ SETTLED = 8
 """From this frame on the quality no longer rises: a recurrence takes about 4 frames to settle."""
 AT_ONCE = 8
 """Clips of one shape that are run together."""
-LONG, LAST = 96, 16
-"""Frames of a long shot, and how many at its end are compared with their first passage."""
+LONG, LAST = 240, 16
+"""Frames of a long shot, as many as the plugin plays without a restart, and how many at its end are compared with their
+first passage."""
 LONG_SHOTS = 4
 STUDIO_LUMA = (65.481, 128.553, 24.966)
 """BT.601 studio luma of R, G, B in [0, 1], in 8-bit steps without the offset of 16: MATLAB's rgb2ycbcr."""
