@@ -27,8 +27,6 @@ from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
 from vs_rafrvsr.training.variants import FLOW_PARTS
 
-STATE = ("hr", "hidden")
-"""Names of a recurrent state's tensors in a checkpoint; FRVSR has but the first."""
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
 MOST_SKIPPED = 0.05
 """Share of steps since the last report whose gradient may overflow before the run stops."""
@@ -300,7 +298,11 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint: the optimiser's state, the recurrence's, step, plan and generator; the leader does."""
-        left = {name: self.team.gather(part) for name, part in zip(STATE, self.state, strict=False)}
+        left = {
+            f"{name} {row}": tensor  # by row, for no tensor is split between files
+            for name, part in zip(self.state._fields, self.state, strict=True)
+            for row, tensor in enumerate(self.team.gather(part))
+        }
         if not self.team.leads:
             return
         record = {
@@ -327,8 +329,9 @@ class Trainer:
             )
         if (before := record["recipe"]["rate"]) != self.recipe.rate:
             print(f"the rate was {before:g} and is {self.recipe.rate:g} from step {record['step']} on", flush=True)
-        for name, part in zip(STATE, self.state, strict=False):
-            part.copy_(tensors.pop(name)[self.share])
+        rows = range(self.recipe.batch)[self.share]
+        for name, part in zip(self.state._fields, self.state, strict=True):
+            part.copy_(torch.stack([tensors.pop(f"{name} {row}") for row in rows]))
         self.drawn = None if record["plan"] is None else np.array(record["plan"], np.int64)
         self.optimiser.load({name: tensor.to(self.device) for name, tensor in tensors.items()})
         self.step, self.seconds, self.scored = record["step"], record["seconds"], record["scored"]
