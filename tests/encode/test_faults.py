@@ -16,6 +16,7 @@ import pytest
 
 from tests.encode.media import FFV1, X264, script
 from vs_rafrvsr.encode import Progress, encode
+from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.errors import EncodeError
 
 CLIP = "core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length=24)"
@@ -47,6 +48,20 @@ def left_over(folder: Path) -> list[str]:
         ("core.std.BlankAudio().set_output()", "is not video"),
         (f"a = {CLIP}\ncore.std.Splice([a, a.resize.Point(32, 32)], mismatch=True).set_output()", "size"),
         (f"{CLIP}.std.RemoveFrameProps().std.AssumeFPS(fpsnum=0).set_output()", "AssumeFPS"),
+        (
+            f"{CLIP}.std.SetFrameProps(_SARNum=[4, 3], _SARDen=1).set_output()",
+            r"frame 0 has _SARNum=\[4, 3\], .* whole",
+        ),
+        (f"{CLIP}.std.SetFrameProps(_Matrix=1.0).set_output()", "frame 0 has _Matrix=1.0, .*RemoveFrameProps"),
+        (f"{CLIP}.std.SetFrameProps(_DurationNum=-1).set_output()", "frame 0 has _DurationNum=-1, .* 0 or more"),
+        (
+            f"c = {CLIP}\n(c[:9] + c[9:].std.SetFrameProps(_DurationNum=1.0)).set_output()",
+            "frame 9 has _DurationNum=1.0",
+        ),
+        (
+            f"c = {CLIP}\n(c[:9] + c[9:].std.SetFrameProps(_DurationDen=[1, 2])).set_output()",
+            r"frame 9 has .*=\[1, 2\]",
+        ),
     ],
 )
 def test_a_script_that_fails(body: str, message: str, tmp_path: Path) -> None:
@@ -61,6 +76,7 @@ def test_a_script_that_fails(body: str, message: str, tmp_path: Path) -> None:
         (("-c:v", "nonesuch"), "(?s)ffmpeg failed.*nonesuch"),
         (("-c:v", "libx264", "-preset", "nonesuch"), "ffmpeg failed"),
         ((*FFV1, "-frames:v", "3"), "wrote 3 of"),
+        ((*FFV1, "-filter_complex", "hflip"), "-filter_complex .* use -vf"),
     ],
 )
 def test_ffmpeg_options_that_fail(options: tuple[str, ...], message: str, tmp_path: Path) -> None:
@@ -87,7 +103,10 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         encode(path, tmp_path / "out.mkv", frames=range(5, 5))
     with pytest.raises(EncodeError, match="range of frames"):
         encode(path, tmp_path / "out.mkv", frames=range(5), source=path)
-    assert left_over(tmp_path) == []
+    for name in ("x%d.png", "x.JPG"):
+        with pytest.raises(EncodeError, match="is a picture"):
+            encode(path, tmp_path / name)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["script.vpy"]
 
 
 def test_an_existing_output_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
@@ -173,6 +192,27 @@ assert __name__ == "__vapoursynth__" and Path(__file__).name == "script.vpy"
     arguments = {"width": "48"}
     result = encode(script(tmp_path, body), tmp_path / "out.mkv", ffmpeg_options=FFV1, arguments=arguments)
     assert (result.clip.width, result.clip.height) == (48, 32)
+
+
+def test_the_script_runs_as_under_vspipe(tmp_path: Path) -> None:
+    """In the folder of the link by which it is named, and with its own compiler flags and names only."""
+    body = f"""
+import dataclasses, sys
+from pathlib import Path
+assert Path.cwd() == Path(__file__).parent and Path.cwd().name == "links"
+assert "__vapoursynth__" not in sys.modules
+assert sorted(name for name in globals() if name.startswith("_")) == ["__builtins__", "__file__", "__name__"]
+@dataclasses.dataclass
+class Size:
+    width: int
+assert Size.__annotations__ == {{"width": int}}
+{GOOD}
+"""
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.vpy"
+    link.symlink_to(script(tmp_path, body))
+    encode(link, tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    subprocess.run([find_vspipe(), str(link), "--"], check=True)
 
 
 def test_both_programs_end_when_the_encode_is_killed_outright(tmp_path: Path) -> None:

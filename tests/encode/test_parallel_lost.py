@@ -148,5 +148,5 @@ def test_ray_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(EncodeError, match=r"127\.0\.0\.1:1 cannot be used"):
         encode_split(path, out, workers=1, address="127.0.0.1:1")
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(EncodeError, match=r"vapoursynth-rafrvsr\[ray\]"):
+    with pytest.raises(EncodeError, match=r"pip install '\.\[ray\]'"):
         encode_split(path, out, workers=1)

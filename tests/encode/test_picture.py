@@ -14,7 +14,7 @@ import pytest
 from tests.encode.media import FFV1, X264, pixels, script, side_data, streams, vspipe_pixels
 from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.options import picture_options
-from vs_rafrvsr.encode.process import find_vspipe
+from vs_rafrvsr.encode.process import find_vspipe, pixel_formats
 
 # A ramp that differs in every plane and frame; odd sizes where the subsampling allows.
 RAMP = """
@@ -112,8 +112,20 @@ def test_unspecified_stays_unspecified(tmp_path: Path) -> None:
     assert not {"color_space", "color_primaries", "color_transfer"} & video.keys()
 
 
+@pytest.mark.parametrize("code", [0, 3])
+@pytest.mark.parametrize("encoder", [(), FFV1], ids=["default", "ffv1"])
+def test_codes_that_say_nothing_of_yuv_are_not_handed_over(code: int, encoder: tuple[str, ...], tmp_path: Path) -> None:
+    props = {"_Matrix": code, "_Primaries": code, "_Transfer": code, "_Range": 1}
+    encode(tagged(tmp_path, props), tmp_path / "out.mkv", ffmpeg_options=encoder)
+    video = streams(tmp_path / "out.mkv", "video")[0]
+    assert not {"color_space", "color_primaries", "color_transfer"} & video.keys()
+    assert video["color_range"] == "pc"
+
+
 def test_the_users_filter_and_parameters_join_ours(tmp_path: Path) -> None:
-    options = ("-c:v", "libx265", "-x265-params", "keyint=1", "-vf", "crop=160:120")
+    """The last ones, as ffmpeg takes them."""
+    twice = ("-x265-params", "fast-intra=1", "-filter:v", "crop=200:200")
+    options = ("-c:v", "libx265", *twice, "-x265-params", "keyint=1", "-vf", "crop=160:120")
     encode(tagged(tmp_path, HDR, HDR10_PROPS), tmp_path / "out.mkv", ffmpeg_options=options)
     video = streams(tmp_path / "out.mkv", "video")[0]
     assert (video["width"], video["height"], video["color_space"]) == (160, 120, "bt2020nc")
@@ -122,6 +134,8 @@ def test_the_users_filter_and_parameters_join_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoder", ["libx265", "libsvtav1"])
 def test_hdr10_metadata_arrives(encoder: str, tmp_path: Path) -> None:
+    if not pixel_formats(encoder):
+        pytest.skip(f"this ffmpeg has no {encoder}")
     encode(tagged(tmp_path, HDR, HDR10_PROPS), tmp_path / "out.mkv", ffmpeg_options=("-c:v", encoder))
     found: dict[str, Any] = {data["side_data_type"]: data for data in side_data(tmp_path / "out.mkv")}
     display = found["Mastering display metadata"]

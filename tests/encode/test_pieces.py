@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.encode.media import FFV1, X264, pixels, script, streams, times, vspipe_pixels
+from tests.encode.media import FFV1, X264, pixels, probe, script, streams, times, vspipe_pixels
 from tests.encode.test_source import chapters, languages
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.join import Mux, join
@@ -20,7 +20,7 @@ from vs_rafrvsr.encode.pieces import Piece, WorkFolder, work_path
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.encode.render import Job, read_clip
 from vs_rafrvsr.encode.source import video_delay
-from vs_rafrvsr.encode.timing import starts
+from vs_rafrvsr.encode.timing import edges
 from vs_rafrvsr.errors import EncodeError
 
 CLIP = """
@@ -59,7 +59,7 @@ def make_all(folder: WorkFolder) -> list[Piece]:
 def join_all(folder: WorkFolder, out: Path, source: Path | None = None, delay: Fraction = Fraction(0)) -> None:
     pieces = make_all(folder)
     assert len(pieces) == len(folder.plan) > 1
-    times = starts([d for piece in pieces for d in piece.durations], folder.clip.rate)
+    times = edges([d for piece in pieces for d in piece.durations], folder.clip.rate)
     mux = Mux(rate=folder.clip.rate, source=source, delay=delay, ffmpeg_options=folder.job.ffmpeg_options)
     join([piece.path for piece in pieces], out, mux, times=times)
 
@@ -81,6 +81,8 @@ def test_joined_pieces_are_one_encode(body: str, suffix: str, options: tuple[str
     join_all(open_folder(joined, job(path, options)), joined)
     assert pixels(joined) == pixels(one)
     assert times(joined) == times(one)
+    ends = [float(probe(path, "-show_format")["format"]["duration"]) for path in (joined, one)]
+    assert ends[0] == pytest.approx(ends[1], abs=0.0015)
     kept = ("codec_name", "r_frame_rate", "sample_aspect_ratio", "color_range", "color_space", "chroma_location")
     for name in kept:
         assert streams(joined, "video")[0].get(name) == streams(one, "video")[0].get(name)
@@ -111,7 +113,7 @@ def test_pieces_of_different_encoders_are_not_joined(tmp_path: Path) -> None:
 def join_all_made(folder: WorkFolder, out: Path) -> None:
     files, durations = [folder.file(frames) for frames in folder.plan], [1 / folder.clip.rate] * folder.clip.frames
     mux = Mux(rate=folder.clip.rate, source=None, delay=Fraction(0), ffmpeg_options=X264)
-    join(files, out, mux, times=starts(durations, folder.clip.rate))
+    join(files, out, mux, times=edges(durations, folder.clip.rate))
 
 
 def test_the_plan_of_an_interrupted_run_is_kept(tmp_path: Path) -> None:

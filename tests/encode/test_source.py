@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.encode.media import X264, probe, script, streams, times
+from tests.encode.media import X264, ffmpeg, probe, script, streams, times
 from vs_rafrvsr.encode import encode
 
 CLIP = "core.std.BlankClip(width=64, height=48, format=vs.YUV420P8, length=48, fpsnum=24).set_output()"
@@ -41,6 +41,26 @@ def test_mp4_gets_what_it_can_hold(source: Path, tmp_path: Path) -> None:
     assert [s["codec_name"] for s in streams(out, "subtitle")] == ["mov_text"]
     assert chapters(out) == [("0.000000", "One"), ("1.000000", "Two")]
     assert times(out)[0] == pytest.approx(0.5, abs=0.001)
+
+
+def test_subtitles_of_mp4_become_what_matroska_can_hold(source: Path, tmp_path: Path) -> None:
+    mp4, out = tmp_path / "source.mp4", tmp_path / "out.mkv"
+    copied = ("-map", "0:v", "-map", "0:a:0", "-map", "0:s", "-c:v", "copy", "-c:a", "aac", "-c:s", "mov_text")
+    ffmpeg("-i", source, *copied, mp4)
+    encode(script(tmp_path, CLIP), out, source=mp4, ffmpeg_options=X264)
+    assert [s["codec_name"] for s in streams(out, "subtitle")] == ["subrip"]
+    assert languages(out, "subtitle") == ["eng"]
+    shown, expected = ([time - times(path)[0] for time in times(path, "s")] for path in (out, source))
+    assert shown == pytest.approx(expected, abs=0.002)
+    encode(script(tmp_path, CLIP), tmp_path / "out.mp4", source=mp4, ffmpeg_options=X264)
+    assert [s["codec_name"] for s in streams(tmp_path / "out.mp4", "subtitle")] == ["mov_text"]
+
+
+def test_a_source_of_sound_alone_begins_with_the_picture(tmp_path: Path) -> None:
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=2", "-c:a", "flac", tmp_path / "sound.flac")
+    encode(script(tmp_path, CLIP), tmp_path / "out.mkv", source=tmp_path / "sound.flac", ffmpeg_options=X264)
+    assert [s["codec_name"] for s in streams(tmp_path / "out.mkv", "audio")] == ["flac"]
+    assert times(tmp_path / "out.mkv")[0] == 0
 
 
 def test_without_a_source_there_is_only_video(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.encode.media import FFV1, X264, ffmpeg, pixels, script, streams, times
+from tests.encode.media import FFV1, X264, ffmpeg, pixels, probe, script, streams, times
 from vs_rafrvsr.encode import encode
 from vs_rafrvsr.errors import EncodeError
 
@@ -49,6 +49,18 @@ def test_a_variable_frame_rate_is_kept(body: str, suffix: str, tmp_path: Path) -
     greys = pixels(out)[:: 64 * 48 * 3 // 2]
     assert list(greys) == sorted(greys)
     assert len(set(greys)) == 20
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+@pytest.mark.parametrize("frames", ["0", "3"], ids=["in order", "with B-frames"])
+@pytest.mark.parametrize("body", [TWO_RATES, MOVING.format(length=20) + "clip.set_output()"], ids=["varying", "steady"])
+def test_the_last_frame_lasts_as_long_as_it_says(body: str, frames: str, suffix: str, tmp_path: Path) -> None:
+    lasting = "clip = core.std.Splice([clip[:19], clip[19].std.SetFrameProps(_DurationNum=1, _DurationDen=2)])"
+    path = script(tmp_path, body.replace("clip.set_output", f"{lasting}\nclip.set_output"))
+    out = tmp_path / f"out.{suffix}"
+    encode(path, out, ffmpeg_options=(*X264, "-bf", frames))
+    last = times(out)[-1]
+    assert float(probe(out, "-show_format")["format"]["duration"]) == pytest.approx(last + 0.5, abs=0.002)
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("mkv", FFV1), ("mkv", ()), ("mp4", X264)])

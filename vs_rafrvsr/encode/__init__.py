@@ -8,11 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode.clip import Clip
-from vs_rafrvsr.encode.options import FILTERS, without
+from vs_rafrvsr.encode.options import FILTERS, check_filters, without
 from vs_rafrvsr.encode.process import run_ffmpeg
 from vs_rafrvsr.encode.render import Job, Progress, check_files, check_written, partial, quiet_ffmpeg, render
 from vs_rafrvsr.encode.source import source_options, video_delay
-from vs_rafrvsr.encode.timing import aspect_options, is_constant, retime, starts
+from vs_rafrvsr.encode.timing import aspect_options, count_frames, edges, is_constant, retime, start_of
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "encode"]
@@ -44,35 +44,39 @@ def encode(
 ) -> Encoded:
     """Encode output 0 of a VapourSynth script to a file.
 
-    Colour, sample aspect ratio, HDR10 metadata and timestamps are those of the clip's frames. RGB is encoded as
-    YUV 4:4:4, float as 16 bits. Until all is written, the file has the name `OUT.PID.part.SUFFIX`.
+    Colour, sample aspect ratio, HDR10 metadata and timestamps are those of the clip's frames. ffmpeg gets RGB as
+    YUV 4:4:4 and float as 16 bits. Until all is written, the file has the name `OUT.PID.part.SUFFIX`. What the script,
+    vspipe and ffmpeg say is logged.
 
     Args:
         script: the .vpy file. It runs in its own folder, as under vspipe.
         out: the file to write; its suffix chooses the container.
         source: the video that the script reads; its audio, subtitles, chapters, tags and attachments are copied.
         ffmpeg_options: output options, which win over ours; without an encoder among them libx265 at CRF 18 encodes.
+            Complex filters are refused.
         frames: encode these frames only. Not together with source, whose sound would not fit.
         arguments: what `vspipe --arg` would pass to the script.
         overwrite: replace an existing file.
         progress: called as frames are written.
 
     Raises:
-        EncodeError: a file cannot be read or written, the script has no usable output, vspipe or ffmpeg failed.
+        EncodeError: a file cannot be read or written, an option not used, the script has no usable output, vspipe or
+            ffmpeg failed.
     """
     script, out = script.absolute(), out.absolute()  # so that ffmpeg takes no name for an option or a protocol
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
     _check_frames(frames, source)
+    check_filters(ffmpeg_options)
     delay = Fraction(0) if source is None else video_delay(source)
     job = Job(script=script, arguments=arguments or {}, ffmpeg_options=ffmpeg_options)
     with partial(out) as path:
         streams = [] if source is None else source_options(source, out)
         done = render(job, path, frames=frames, streams=streams, progress=progress)
-        times = starts(done.durations, done.clip.rate)
+        times = edges(done.durations, done.clip.rate)
         if delay or not is_constant(times, done.clip.rate):
             _retime(path, [delay + time for time in times], done.clip.rate, ffmpeg_options)
-    return Encoded(done.clip, len(times), times, len(times) / done.seconds)
+    return Encoded(done.clip, len(done.durations), times[:-1], len(done.durations) / done.seconds)
 
 
 def _check_frames(frames: range | None, source: Path | None) -> None:
@@ -89,12 +93,13 @@ def _retime(path: Path, times: Sequence[Fraction], rate: Fraction, ffmpeg_option
     """
     video, whole = (path.with_name(f"{path.stem}.{name}{path.suffix}") for name in ("video", "whole"))
     try:
-        retime([path], video, times, rate)
+        start = start_of(path)
+        shape = [*retime([path], video, [start + time for time in times], rate), *aspect_options(path)]
         inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
-        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *aspect_options(path)]
+        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *shape]
         options = [*without(ffmpeg_options, (*FILTERS, "-map")), "-c", "copy"]
-        written = run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)])
-        check_written(written, len(times))
+        run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)], quiet=True)
+        check_written(count_frames(whole), len(times) - 1)
         whole.replace(path)
     finally:
         video.unlink(missing_ok=True)

@@ -32,10 +32,13 @@ class Clip:
 
     @classmethod
     def from_line(cls, line: str) -> Clip | None:
-        """The clip of a line on vspipe's stderr; None for any other line."""
+        """The clip of a line that vspipe has written; None for any other line, whatever a script makes of it."""
         if not line.startswith(MARK):
             return None
-        report = json.loads(line.removeprefix(MARK))
+        try:
+            report = json.loads(line.removeprefix(MARK))
+        except ValueError:
+            return None
         return cls(
             pixel_format=_pixel_format(report["format"]),
             width=report["width"],

@@ -169,14 +169,18 @@ class Cluster:
                 frames = waiting.popleft()
                 running[task.remote(folder, frames, board)] = frames
             made = self.ray.wait(list(running), timeout=0.5)[0]
-            for warning in self.ray.get(board.take_warnings.remote()):
-                log.warning(warning)
+            self._warn(board)
             for ref in made:
                 frames = running.pop(ref)
                 self._result(ref, f"frames {frames.start} to {frames.stop - 1} failed {ATTEMPTS} times, last")
                 board.forget.remote(frames)
                 finished += len(frames)
             report(finished, self.ray.get(board.read.remote()))
+        self._warn(board)
+
+    def _warn(self, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)
+        for warning in self.ray.get(board.take_warnings.remote()):
+            log.warning(warning)
 
     def _task(self, function: Callable[..., object], *, retry_exceptions: bool) -> Any:  # noqa: ANN401  (Ray's)
         """SPREAD, or Ray would fill the first node before it uses the next. Where workers are lost, it tries again."""
@@ -202,12 +206,13 @@ class Cluster:
 
 @dataclass(slots=True)
 class _Board:
-    """An actor to which workers say how far they are, and what went wrong."""
+    """An actor to which workers say how far they are, what went wrong, and what they log."""
 
     reports: dict[range, tuple[str, Progress]] = field(default_factory=dict)
     attempts: Counter[range] = field(default_factory=Counter)
     failures: dict[range, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    logged: set[str] = field(default_factory=set)
 
     def begin(self, frames: range, worker: str) -> None:
         self.attempts[frames] += 1
@@ -218,6 +223,12 @@ class _Board:
 
     def fail(self, frames: range, reason: str) -> None:
         self.failures[frames] = reason
+
+    def hear(self, message: str) -> None:
+        """A message that many workers log is said once."""
+        if message not in self.logged:
+            self.logged.add(message)
+            self.warnings.append(message)
 
     def tell(self, frames: range, worker: str, progress: Progress) -> None:
         if frames in self.attempts:  # what a worker says last may come after `forget`
@@ -249,11 +260,27 @@ def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN40
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # vspipe inherits it: workers must not spin on others' cores
     board.begin.remote(frames, platform.node())
     try:
-        with _naming_the_node():
+        with _naming_the_node(), _logging_to(board):
             folder.make(frames, lambda progress: board.tell.remote(frames, platform.node(), progress))
     except EncodeError as error:
         board.fail.remote(frames, str(error))
         raise
+
+
+@contextmanager
+def _logging_to(board: Any) -> Iterator[None]:  # noqa: ANN401  (a handle of Ray's)
+    """What is logged meanwhile is said where the encode was started."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            board.hear.remote(self.format(record))
+
+    ours, handler = logging.getLogger("vs_rafrvsr"), Handler()
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
 
 
 @contextmanager

@@ -1,16 +1,18 @@
 """The progress of an encode on stderr: frames, frames per second, time left; for a split one also of each worker.
 
-Off a terminal it is a line now and then, without the workers.
+Off a terminal it is a line now and then, without the workers. What is logged meanwhile appears above it.
 """
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -57,7 +59,8 @@ def _lines(console: Console) -> Show:
 def _bars(console: Console) -> Iterator[Show]:
     name, fps = TextColumn("{task.description}"), TextColumn("{task.fields[fps]:.2f} fps")
     columns = (name, BarColumn(), MofNCompleteColumn(), fps, TimeRemainingColumn())
-    with Display(*columns, console=console) as display:
+    stderr = sys.stderr
+    with Display(*columns, console=console) as display, _logging_above(stderr):
         rows = {"": display.add_task("", total=None, fps=0.0)}
 
         def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
@@ -69,6 +72,20 @@ def _bars(console: Console) -> Iterator[Show]:
                 _update(display, rows[name], row)
 
         yield show
+
+
+@contextmanager
+def _logging_above(stderr: TextIO) -> Iterator[None]:
+    """Inside a Display, which has put a stream that prints above the rows in the place of stderr, log there too."""
+    found = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.StreamHandler)]
+    handlers = [handler for handler in found if handler.stream is stderr]
+    for handler in handlers:
+        handler.setStream(sys.stderr)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.setStream(stderr)
 
 
 def _update(display: Display, task: TaskID, progress: Progress) -> None:

@@ -12,7 +12,7 @@ from vs_rafrvsr.encode.options import VIDEO_FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
 from vs_rafrvsr.encode.render import check_written, quiet_ffmpeg
 from vs_rafrvsr.encode.source import source_options
-from vs_rafrvsr.encode.timing import aspect_options, retime
+from vs_rafrvsr.encode.timing import aspect_options, count_frames, retime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +33,13 @@ class Mux:
 
 
 def join(
-    pieces: Sequence[Path], out: Path, mux: Mux, *, times: Sequence[Fraction], of_source: Sequence[str] = ()
+    pieces: Sequence[Path],
+    out: Path,
+    mux: Mux,
+    *,
+    times: Sequence[Fraction],
+    of_source: Sequence[str] = (),
+    quiet: bool = False,
 ) -> None:
     """Write the pieces, one behind the other, to out.
 
@@ -41,8 +47,9 @@ def join(
         pieces: files of the same encoder.
         out: replaced if it exists; `OUT.video.SUFFIX` exists meanwhile.
         mux: what else goes into the file.
-        times: seconds at which each frame of the whole starts.
+        times: seconds at which each frame of the whole starts, and the last one ends.
         of_source: ffmpeg's options for reading the source.
+        quiet: ffmpeg's warnings are not said.
 
     Raises:
         EncodeError: a piece cannot be read, the pieces do not fit together, ffmpeg failed, frames are missing.
@@ -50,14 +57,14 @@ def join(
     video = out.with_name(f"{out.stem}.video{out.suffix}")
     streams = ["-map", "0:v:0"] if mux.source is None else [*of_source, *source_options(mux.source, out)]
     refused = VIDEO_FILTERS if mux.source is not None else (*VIDEO_FILTERS, "-map")
-    options = [*streams, *aspect_options(pieces[0]), *without(mux.ffmpeg_options, refused), "-c:v", "copy"]
     start = ["-itsoffset", f"{float(mux.delay):.6f}"]
     try:
-        retime(pieces, video, times, mux.rate)
-        written = run_ffmpeg([*quiet_ffmpeg(), *start, "-i", str(video), *options, str(out)])
+        shape = [*retime(pieces, video, times, mux.rate), *aspect_options(pieces[0])]
+        options = [*streams, *shape, *without(mux.ffmpeg_options, refused), "-c:v", "copy"]
+        run_ffmpeg([*quiet_ffmpeg(), *start, "-i", str(video), *options, str(out)], quiet=quiet)
     finally:
         video.unlink(missing_ok=True)
-    check_written(written, len(times))
+    check_written(count_frames(out), len(times) - 1)
 
 
 def rehearse(blank: Path, out: Path, mux: Mux, frames: int) -> None:
@@ -76,6 +83,6 @@ def rehearse(blank: Path, out: Path, mux: Mux, frames: int) -> None:
     """
     endless = [option for option in mux.ffmpeg_options if option != "-shortest"]  # the source is only cut short here
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
-        times = sorted({Fraction(0), (frames - 1) / mux.rate})
+        times = sorted({Fraction(0), (frames - 1) / mux.rate, frames / mux.rate})
         trial = replace(mux, ffmpeg_options=endless)
-        join([blank], Path(folder) / out.name, trial, times=times, of_source=("-t", "10"))
+        join([blank], Path(folder) / out.name, trial, times=times, of_source=("-t", "10"), quiet=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.errors import EncodeError
+
+log = logging.getLogger(__name__)
 
 DEFAULT_ENCODER = ("-c:v", "libx265", "-crf", "18")  # 8 to 12 bits, grey to 4:4:4, and it writes HDR10's metadata
-UNSPECIFIED = 2
+SILENT = (0, 2, 3)  # codes of H.273 that say nothing of a YUV or grey picture: RGB's or reserved, unspecified, reserved
 VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0", "-filter")
 COMPLEX_FILTERS = ("-filter_complex", "-lavfi", "-filter_complex_script")
-FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0", *COMPLEX_FILTERS)
+FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0")
 """What ffmpeg refuses for a stream that it copies; options that are meant for an encoder it ignores there."""
 
 # Options that no picture depends on, whatever stream they name, and then those that have no value.
@@ -23,6 +27,9 @@ SOUND_AND_CONTAINER = (
     *("-map", "-map_metadata", "-map_chapters", "-metadata", "-disposition", "-movflags"),
 )
 SWITCHES = ("-an", "-sn", "-dn", "-shortest")
+
+# What hardware encoders take is another layout of the same samples.
+LAYOUTS = {"nv12": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210le": "yuv422p10le"}
 
 type Pair = tuple[float, float]
 
@@ -108,6 +115,45 @@ def video_options(clip: Clip, chosen: Sequence[str]) -> list[str]:
     return [*tags, *options]
 
 
+def check_filters(options: Sequence[str]) -> None:
+    """Refuse filters that do not go together with what `encode` does to picture and sound.
+
+    Raises:
+        EncodeError: there is such a filter.
+    """
+    for option in options:
+        if option in COMPLEX_FILTERS:
+            raise EncodeError(
+                f"{option} may mix picture and sound, which encode handles apart; use -vf and -af, or the script"
+            )
+
+
+def warn_of_conversion(clip: Clip, chosen: Sequence[str], formats: Callable[[str], Sequence[str]]) -> None:
+    """Say that the encoder takes no such pixels as the clip's, so that ffmpeg converts them unasked.
+
+    Args:
+        clip: what is encoded.
+        chosen: the user's options.
+        formats: pixel formats that an encoder takes, none where that is unknown.
+    """
+    filters = ",".join(value for flag, value in pairwise(chosen) if flag in VIDEO_FILTERS)
+    if "format=" in filters or any(option.partition(":")[0] == "-pix_fmt" for option in chosen):
+        return
+    encoder = encoder_of(chosen) or DEFAULT_ENCODER[1]
+    taken = formats(encoder)
+    if taken and clip.pixel_format not in (*taken, *(LAYOUTS.get(name) for name in taken)):
+        alike = [name for name in taken if _without_depth(name) == _without_depth(clip.pixel_format)]
+        log.warning(
+            "%s does not take the clip's %s: ffmpeg converts it to what comes closest; to choose, give -pix_fmt %s",
+            encoder, clip.pixel_format, ", ".join(alike or taken),
+        )  # fmt: skip
+
+
+def _without_depth(pixel_format: str) -> str:
+    """yuv420p16le and yuv420p are yuv420p."""
+    return re.sub(r"\d*(le)?$", "", pixel_format)
+
+
 def encoder_of(options: Sequence[str]) -> str | None:
     """The video encoder that ffmpeg options name; the last one counts."""
     flags = ("-c:v", "-codec:v", "-vcodec", "-c:v:0", "-c", "-codec")
@@ -118,8 +164,9 @@ def encoder_of(options: Sequence[str]) -> str | None:
 def _colours(props: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Option and value; VapourSynth's numbers are H.273's, which ffmpeg takes as they are."""
     for prop, option in (("_Matrix", "colorspace"), ("_Primaries", "color_primaries"), ("_Transfer", "color_trc")):
-        if props.get(prop, UNSPECIFIED) != UNSPECIFIED:
-            yield option, str(props[prop])
+        code = props.get(prop)
+        if code is not None and code not in SILENT:
+            yield option, str(code)
     if "_Range" in props:  # VapourSynth: 0 limited, 1 full; ffmpeg: 1 and 2
         yield "color_range", str(1 + props["_Range"])
     if "_ChromaLocation" in props:  # VapourSynth counts from 0, ffmpeg from 1
@@ -141,7 +188,7 @@ def _with_hdr10(options: list[str], hdr: Hdr10) -> list[str]:
     encoder = encoder_of(options)
     if encoder not in HDR10_ENCODERS:
         able = ", ".join(HDR10_ENCODERS)
-        logging.getLogger(__name__).warning(
+        log.warning(
             "the clip has HDR10 metadata, which ffmpeg cannot hand to %s: it is lost. Encoders that keep it: %s",
             encoder,
             able,
@@ -153,9 +200,9 @@ def _with_hdr10(options: list[str], hdr: Hdr10) -> list[str]:
 
 
 def _merged(options: list[str], flags: tuple[str, ...], value: str, separator: str) -> list[str]:
-    """The options with value before what the user gave to one of the flags; with flag and value added if none."""
-    for index, option in enumerate(options[:-1]):
-        if option in flags:
+    """The options with value before what the user gave last, which counts, to one of the flags; added if to none."""
+    for index in reversed(range(len(options) - 1)):
+        if options[index] in flags:
             return [*options[: index + 1], value + separator + options[index + 1], *options[index + 2 :]]
     return [flags[0], value, *options]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from vs_rafrvsr.encode import Encoded
 from vs_rafrvsr.encode.cluster import Cluster, Reports, cluster
 from vs_rafrvsr.encode.join import Mux, join, rehearse
-from vs_rafrvsr.encode.options import COMPLEX_FILTERS, picture_options
+from vs_rafrvsr.encode.options import check_filters, picture_options
 from vs_rafrvsr.encode.pieces import Piece, WorkFolder, holds_pieces, work_path
 from vs_rafrvsr.encode.render import Job, Progress, check_files, partial
 from vs_rafrvsr.encode.source import video_delay
-from vs_rafrvsr.encode.timing import starts
+from vs_rafrvsr.encode.timing import edges
 from vs_rafrvsr.errors import EncodeError
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def encode_split(
     script, out = script.absolute(), out.absolute()
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
-    _check_filters(ffmpeg_options)
+    check_filters(ffmpeg_options)
     delay = Fraction(0) if source is None else video_delay(source)
     job = Job(script=script, arguments=dict(arguments or {}), ffmpeg_options=list(picture_options(ffmpeg_options)))
     with work_path(out) as path:
@@ -71,14 +71,7 @@ def encode_split(
         with _telling_what_is_kept(path):
             times = _join_all(folder, out, mux)
         folder.remove()
-    return Encoded(folder.clip, len(times), times, fps)
-
-
-def _check_filters(ffmpeg_options: Sequence[str]) -> None:
-    for option in set(ffmpeg_options) & set(COMPLEX_FILTERS):
-        raise EncodeError(
-            f"{option} may mix picture and sound, which --workers makes apart; use -vf and -af, or the script"
-        )
+    return Encoded(folder.clip, len(times) - 1, times[:-1], fps)
 
 
 @contextmanager
@@ -122,10 +115,10 @@ def _make(missing: Sequence[range], folder: WorkFolder, connection: Cluster, pro
 
 
 def _join_all(folder: WorkFolder, out: Path, mux: Mux) -> list[Fraction]:
-    """Join the pieces of a folder to out; seconds at which each frame starts."""
+    """Join the pieces of a folder to out; seconds at which each frame starts, and the last one ends."""
     pieces = _all_finished(folder)
     _warn_of_unlike_makers(pieces)
-    times = starts([duration for piece in pieces for duration in piece.durations], mux.rate)
+    times = edges([duration for piece in pieces for duration in piece.durations], mux.rate)
     with partial(out) as unfinished:
         join([piece.path for piece in pieces], unfinished, mux, times=times)
     return times

@@ -18,13 +18,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import av.error
-
 from vs_rafrvsr import __version__
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.render import Job, Progress, check_written, partial, render, render_blank
 from vs_rafrvsr.encode.split import chunk_of, lengths_for, plan
+from vs_rafrvsr.encode.timing import count_frames
 from vs_rafrvsr.errors import EncodeError
 from vs_rafrvsr.properties import DEVICE
 
@@ -131,7 +129,7 @@ class WorkFolder:
             done = render(self.job, unfinished, frames=frames, progress=progress)
             self._check_script()
             _check_alike(_plain(self.clip), _plain(done.clip))
-            check_written(_count_frames(unfinished), len(frames))
+            check_written(count_frames(unfinished), len(frames))
             digest = _sha256(unfinished)
         durations = [str(duration) for duration in done.durations]
         record = {"sha256": digest, "makers": list(done.makers), "durations": durations}
@@ -206,14 +204,6 @@ def _differ(one: object, other: object) -> bool:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _count_frames(path: Path) -> int:
-    try:
-        with av.open(str(path)) as container:
-            return sum(packet.size > 0 for packet in container.demux(video=0))
-    except (av.error.FFmpegError, IndexError) as error:
-        raise EncodeError(f"the file that ffmpeg wrote cannot be read: {error}") from error
 
 
 def _read(path: Path) -> dict[str, Any] | None:

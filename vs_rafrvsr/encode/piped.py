@@ -3,6 +3,8 @@
 It evaluates that script as vspipe would, describes the script's output 0 in one line of JSON on stderr (the pipe itself
 carries pixels only), gives vspipe a clip that the pipe can carry (RGB becomes YUV 4:4:4 and float becomes 16 bits), and
 notes how long each frame lasts and what made it. It ends with the process that started it.
+
+What is written to standard output is read as stderr is: vspipe writes the pixels elsewhere, see process.py.
 """
 
 from __future__ import annotations
@@ -22,13 +24,18 @@ from vs_rafrvsr.properties import DEVICE, FALLBACK, NUMERICS
 
 MARK = "rafrvsr-clip "  # how clip.py knows the line
 BT709, BT2020_NCL = 1, 9
+DURATION = ("_DurationNum", "_DurationDen")
+CARRIED = (
+    *DURATION,
+    *("_SARNum", "_SARDen", "_Matrix", "_Primaries", "_Transfer", "_Range", "_ChromaLocation", "_FieldBased"),
+)
 
 
 def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
     """Output 0 of the script, which sees its folder, name and arguments as it would without us."""
     os.chdir(script.parent)
-    names = {"__name__": "__vapoursynth__", "__file__": str(script), **arguments}
-    exec(compile(script.read_bytes(), str(script), "exec"), names)
+    names = {**arguments, "__name__": "__vapoursynth__", "__file__": str(script)}
+    exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), names)
     outputs = vs.get_outputs()
     if 0 not in outputs:
         raise vs.Error(f"{script.name} sets no output 0; end it with clip.set_output()")
@@ -36,9 +43,27 @@ def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
     if not isinstance(output, vs.VideoOutputTuple):
         raise vs.Error(f"output 0 of {script.name} is not video; set the video clip as output 0")
     clip = output.clip
+    if output.alpha is not None:
+        warn(f"the alpha of {script.name}'s output 0 is not encoded")
     if clip.format is None or clip.format.color_family == vs.UNDEFINED or 0 in (clip.width, clip.height):
         raise vs.Error(f"output 0 of {script.name} changes its format or size; resize it to one format and size")
     return clip
+
+
+def warn(message: str) -> None:
+    """Have vspipe say it."""
+    vs.core.log_message(vs.MESSAGE_TYPE_WARNING, message)
+
+
+def check(n: int, props: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse properties of frame n that something is made of, and that are no such number."""
+    for name in names:
+        value = props.get(name, 0)
+        if not isinstance(value, int) or value < 0:
+            raise vs.Error(
+                f"frame {n} has {name}={value!r}, which must be one whole number, 0 or more; set it with "
+                "std.SetFrameProps, or remove it with std.RemoveFrameProps"
+            )
 
 
 def for_pipe(clip: vs.VideoNode, props: dict[str, Any]) -> vs.VideoNode:
@@ -73,7 +98,8 @@ def noting_frames(clip: vs.VideoNode, rate: Fraction, path: Path) -> vs.VideoNod
     notes = path.open("w", buffering=1)
 
     def noted(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        numerator, denominator = f.props.get("_DurationNum", 0), f.props.get("_DurationDen", 0)
+        check(n, f.props, DURATION)
+        numerator, denominator = (f.props.get(name, 0) for name in DURATION)
         if not (numerator and denominator):
             numerator, denominator = rate.denominator, rate.numerator
         maker = f"{f.props[NUMERICS]} on {f.props.get(DEVICE)}" if NUMERICS in f.props else ""
@@ -110,10 +136,15 @@ def plain(props: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def end_with_parent() -> None:
-    """End this process when the one that holds the other end of its standard input has gone, however it went."""
+    """End this process when the one that holds the other end of its standard input has gone, however it went.
+
+    The script finds nothing in its standard input.
+    """
+    alive = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
     def wait() -> None:
-        while os.read(0, 1):
+        while os.read(alive, 1):
             pass
         os._exit(1)
 
@@ -130,6 +161,9 @@ def main(script: Path, arguments: dict[str, Any], notes: Path, piece: bool) -> N
         clip = for_pipe(clip, plain(frame.props))
     with clip.get_frame(0) as frame:
         props = plain(frame.props)
+    check(0, props, CARRIED)
+    if props.get("_FieldBased"):
+        warn("the clip's frames are interlaced (_FieldBased), which is lost: they are encoded as progressive ones")
     rate = rate_of(clip, props)
     noting_frames(clip, rate, notes).set_output(0)
     report = {

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.messages import COPYING, EVERYTHING, Messages
 from vs_rafrvsr.errors import EncodeError
 
-MESSAGE_LINES = 30
 PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
 
@@ -55,24 +55,33 @@ def transcode(
     """Run both commands; return the clip, the frames that ffmpeg wrote, and the seconds since the script was ready.
 
     Args:
-        vspipe: a command that runs piped.py and writes to its standard output.
+        vspipe: a command that runs piped.py, without the file to write.
         ffmpeg: the command for a clip; it reads standard input and reports to `-progress pipe:1`.
         on_frames: called with the frames written so far and the seconds since the script was ready.
 
     Raises:
         EncodeError: a command failed; the message holds the end of what it said.
     """
-    said = deque[str](maxlen=MESSAGE_LINES)
-    with _running_vspipe(vspipe) as source:
-        assert source.stdout is not None
+    said = Messages("vspipe")
+    read, write = os.pipe()
+    with os.fdopen(read, "rb") as pixels, os.fdopen(write, "wb") as video, _running_vspipe(vspipe, video) as source:
+        video.close()  # each program holds the only copy of its end, and learns when the other one goes away
         clip = _await_clip(source, said)
         start = time.monotonic()
-        with _running(ffmpeg(clip), stdin=source.stdout) as sink, _collecting(source, said):
-            source.stdout.close()  # ffmpeg holds the only copy now, so vspipe learns when ffmpeg goes away
-            frames, complaints = _follow(sink, lambda done: on_frames(clip, done, time.monotonic() - start))
+
+        def tell(frames: int) -> None:
+            said.pass_on()
+            on_frames(clip, frames, time.monotonic() - start)
+
+        with _running(ffmpeg(clip), stdin=pixels) as sink, _collecting(source, source.stdout, said):
+            pixels.close()
+            complaints = Messages("ffmpeg")
+            frames = _follow(sink, complaints, tell)
             source.wait()
-        failed = [] if source.returncode in (0, *PIPE_CLOSED) else [_message("vspipe", source.returncode, said)]
+        failed = [] if source.returncode in (0, *PIPE_CLOSED) else [said.failure(source.returncode)]
         _raise_any([*failed, *_ffmpeg_failed(sink.returncode, complaints)])
+        said.pass_on(0)
+        complaints.pass_on(0)
         return clip, frames, time.monotonic() - start
 
 
@@ -82,34 +91,54 @@ def describe(vspipe: Sequence[str]) -> Clip:
     Raises:
         EncodeError: as transcode.
     """
-    with _running_vspipe([*vspipe, "--info"]) as source:
-        return _await_clip(source, deque[str](maxlen=MESSAGE_LINES))
+    with Path(os.devnull).open("wb") as nothing, _running_vspipe([*vspipe, "--info"], nothing) as source:
+        return _await_clip(source, Messages("vspipe"))
 
 
-def run_ffmpeg(command: Sequence[str]) -> int:
-    """Run ffmpeg alone to its end; the number of video frames that it wrote.
+def run_ffmpeg(command: Sequence[str], *, quiet: bool = False) -> None:
+    """Run ffmpeg alone to its end.
+
+    Args:
+        command: the words.
+        quiet: its warnings are said elsewhere.
 
     Raises:
         EncodeError: it failed.
     """
+    complaints = Messages("ffmpeg", EVERYTHING if quiet else COPYING)
     with _running(command, stdin=subprocess.DEVNULL) as process:
-        frames, complaints = _follow(process, lambda _: None)
+        _follow(process, complaints, lambda _: None)
         _raise_any(_ffmpeg_failed(process.returncode, complaints))
-        return frames
+        complaints.pass_on(0)
 
 
-def _running_vspipe(command: Sequence[str]) -> AbstractContextManager[subprocess.Popen[str]]:
-    """A vspipe that runs piped.py, which takes the end of its standard input for ours. Then ffmpeg ends as well."""
-    return _running(command, stdin=subprocess.PIPE)
+def pixel_formats(encoder: str) -> list[str]:
+    """The pixel formats that ffmpeg's encoder takes; none where ffmpeg does not tell."""
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-h", f"encoder={encoder}"]
+    told = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout
+    _, _, formats = told.partition("Supported pixel formats:")
+    return formats.partition("\n")[0].split()
+
+
+def _running_vspipe(command: Sequence[str], video: IO[bytes]) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A vspipe that runs piped.py, which takes the end of its standard input for ours. Then ffmpeg ends as well.
+
+    Pixels have a file of their own: what the script or a child of it prints is a message like those on stderr.
+    """
+    number = video.fileno()
+    out = subprocess.STDOUT
+    return _running([*command, f"/dev/fd/{number}"], stdin=subprocess.PIPE, stderr=out, pass_fds=[number])
 
 
 @contextmanager
-def _running(command: Sequence[str], stdin: int | IO[str]) -> Iterator[subprocess.Popen[str]]:
+def _running(
+    command: Sequence[str], stdin: int | IO[bytes], stderr: int = subprocess.PIPE, pass_fds: Sequence[int] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """A child that does not outlive the block: on any error, Ctrl-C included, it is killed and waited for."""
-    pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, stdin=stdin, stdout=pipe, stderr=pipe, text=True, encoding="utf-8", errors="replace"
-    ) as process:
+        command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, pass_fds=pass_fds,
+        text=True, encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
         try:
             yield process
         except BaseException:
@@ -118,12 +147,16 @@ def _running(command: Sequence[str], stdin: int | IO[str]) -> Iterator[subproces
 
 
 @contextmanager
-def _collecting(process: subprocess.Popen[str], lines: deque[str]) -> Iterator[None]:
+def _collecting(process: subprocess.Popen[str], stream: IO[str] | None, said: Messages) -> Iterator[None]:
     """Read a child's messages meanwhile, so that it never blocks on them. On an error it is killed, or reading would
     last until it ends.
     """
-    assert process.stderr is not None
-    reader = threading.Thread(target=lines.extend, args=(process.stderr,), daemon=True)
+
+    def read() -> None:
+        for line in stream or ():
+            said.hear(line)
+
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
         yield
@@ -134,48 +167,43 @@ def _collecting(process: subprocess.Popen[str], lines: deque[str]) -> Iterator[N
         reader.join()
 
 
-def _await_clip(vspipe: subprocess.Popen[str], said: deque[str]) -> Clip:
+def _await_clip(vspipe: subprocess.Popen[str], said: Messages) -> Clip:
     """The clip that piped.py reports.
 
     Raises:
         EncodeError: vspipe ended without a report.
     """
-    assert vspipe.stderr is not None
-    for line in vspipe.stderr:
+    assert vspipe.stdout is not None
+    for line in vspipe.stdout:
         clip = Clip.from_line(line)
         if clip is not None:
+            said.pass_on(0)
             return clip
-        said.append(line)
-    raise EncodeError(_message("vspipe", vspipe.wait(), said))
+        said.hear(line)
+    raise EncodeError(said.failure(vspipe.wait()))
 
 
-def _follow(process: subprocess.Popen[str], on_frames: Callable[[int], None]) -> tuple[int, deque[str]]:
-    """Wait for an ffmpeg that reports its progress; return its last frame count and the end of its messages."""
+def _follow(process: subprocess.Popen[str], complaints: Messages, on_frames: Callable[[int], None]) -> int:
+    """Wait for an ffmpeg that reports its progress, and hear it; return its last frame count."""
     assert process.stdout is not None
-    complaints = deque[str](maxlen=MESSAGE_LINES)
     frames = 0
-    with _collecting(process, complaints):
+    with _collecting(process, process.stderr, complaints):
         for line in process.stdout:
             key, _, value = line.strip().partition("=")
             if key == "frame":
                 frames = int(value)
+                complaints.pass_on()
                 on_frames(frames)
         process.wait()
-    return frames, complaints
+    return frames
 
 
-def _ffmpeg_failed(status: int, complaints: deque[str]) -> list[str]:
+def _ffmpeg_failed(status: int, complaints: Messages) -> list[str]:
     """Its message, if it failed; ffmpeg 5 ends with 0 when the disk is full only at the file's last bytes."""
-    failed = status != 0 or any("Error writing trailer" in line for line in complaints)
-    return [_message("ffmpeg", status, complaints)] if failed else []
+    failed = status != 0 or complaints.include("Error writing trailer")
+    return [complaints.failure(status)] if failed else []
 
 
 def _raise_any(messages: Sequence[str]) -> None:
     if messages:
         raise EncodeError("\n".join(messages))
-
-
-def _message(name: str, status: int, said: deque[str]) -> str:
-    cause = f"exit status {status}" if status >= 0 else f"signal {-status}"
-    text = "".join(said).strip() or "it gave no reason"
-    return f"{name} failed ({cause}):\n{text}"

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
+
 from vs_rafrvsr.encode.clip import Clip
-from vs_rafrvsr.encode.options import video_options
-from vs_rafrvsr.encode.process import describe, find_ffmpeg, find_vspipe, run_ffmpeg, transcode
+from vs_rafrvsr.encode.options import video_options, warn_of_conversion
+from vs_rafrvsr.encode.process import describe, find_ffmpeg, find_vspipe, pixel_formats, run_ffmpeg, transcode
 from vs_rafrvsr.encode.timing import read_notes
 from vs_rafrvsr.errors import EncodeError
 
@@ -112,7 +114,7 @@ def render_blank(job: Job, clip: Clip, out: Path, frames: int) -> None:
     """
     blank = f"color=size={clip.width}x{clip.height}:rate={clip.rate},format={clip.pixel_format}"
     options = ["-frames:v", str(frames), *video_options(clip, job.ffmpeg_options)]
-    run_ffmpeg([*quiet_ffmpeg(), "-f", "lavfi", "-i", blank, *options, str(out)])
+    run_ffmpeg([*quiet_ffmpeg(), "-f", "lavfi", "-i", blank, *options, str(out)], quiet=True)
 
 
 @contextmanager
@@ -134,7 +136,8 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
     """Refuse files that can be refused before any work is done.
 
     Raises:
-        EncodeError: an input does not exist, or the output is one of them or a folder, or may not be replaced.
+        EncodeError: an input does not exist, or the output is one of them, a folder or a picture, or may not be
+            replaced.
     """
     for role, path in (("script", script), ("source", source)):
         if path is not None and not path.is_file():
@@ -143,6 +146,8 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
             raise EncodeError(f"output {out} is the {role} itself; choose another name")
     if out.is_dir():
         raise EncodeError(f"output {out} is a folder; name a file in it")
+    if out.suffix[1:].lower() in av.ContainerFormat("image2", "w").extensions - {"avif"}:
+        raise EncodeError(f"output {out} is a picture, and encode writes films; name one, such as {out.stem}.mkv")
     if out.exists() and not overwrite:
         raise EncodeError(f"output {out} exists; choose another name, or replace it with --overwrite")
 
@@ -165,16 +170,17 @@ def quiet_ffmpeg() -> list[str]:
 def _vspipe_command(job: Job, frames: range | None, notes: Path) -> list[str]:
     # No container: YUV4MPEG2 lacks some formats, and in Matroska timecodes follow the declared rate, not the frames.
     command = [find_vspipe()]
-    command += ["--arg", f"rafrvsr_script={job.script.resolve()}"]
+    command += ["--arg", f"rafrvsr_script={job.script}"]
     command += ["--arg", f"rafrvsr_arguments={json.dumps(dict(job.arguments))}"]
     command += ["--arg", f"rafrvsr_notes={notes}"]
     command += ["--arg", f"rafrvsr_piece={int(frames is not None)}"]
     if frames is not None:
         command += ["--start", str(frames.start), "--end", str(frames.stop - 1)]
-    return [*command, str(Path(__file__).with_name("piped.py")), "-"]
+    return [*command, str(Path(__file__).with_name("piped.py"))]
 
 
 def _ffmpeg_command(clip: Clip, out: Path, streams: Sequence[str], job: Job) -> list[str]:
+    warn_of_conversion(clip, job.ffmpeg_options, pixel_formats)
     pixels = ["-f", "rawvideo", "-pixel_format", clip.pixel_format, "-video_size", f"{clip.width}x{clip.height}"]
     rate = ["-framerate", f"{clip.rate.numerator}/{clip.rate.denominator}"]
     options = [*streams, "-fps_mode", "passthrough", *video_options(clip, job.ffmpeg_options)]
