@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.engine.test_faults import SHORTAGES
+from tests.test_faults import SHORTAGES
 from vs_rafrvsr.engine import once
 from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
 

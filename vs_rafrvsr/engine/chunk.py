@@ -75,6 +75,8 @@ class Chunk:
     """The next frame to step to."""
     read_to: int = field(init=False)
     """One past the last frame read."""
+    stalled: bool = field(init=False, default=False)
+    """Whether `advance` has found that frames must be read first, and none were since."""
 
     def __post_init__(self) -> None:
         grid = self.network.grid
@@ -112,6 +114,7 @@ class Chunk:
     def read(self, frames: Mapping[int, SourceFrame], staged: Staged) -> None:
         """Take the frames that `wanted` names (holes left out): find the cuts, encode, estimate flow, all batched."""
         net, look = self.network, self.wanted()
+        self.stalled = False
         lr, nominal = net.runtime.beside(self._receive, look, frames, staged)
         features = net.encode(nominal)
         before = self._reads[look.start - 1].features if look.start - 1 in self._reads else None
@@ -168,6 +171,7 @@ class Chunk:
             return None
         steps = grid.steps(self.index, n, self._cuts, self.read_to)
         if steps is None:
+            self.stalled = True
             return None
         ahead = self._flow_ahead([step for step in steps if step.previous is not None and step.previous > step.frame])
         for step in steps:

@@ -13,8 +13,8 @@ from functools import partial
 import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
-from vs_rafrvsr.engine.faults import device_lost, keep_tensors, out_of_memory
 from vs_rafrvsr.engine.network import Network
+from vs_rafrvsr.faults import device_lost, keep_tensors, out_of_memory
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.schedule import GROUP
@@ -51,8 +51,6 @@ class _Course:
     chunk: Chunk
     position: int
     """The first output that is still to be had if it is not among `outputs`. The chunk may be one ahead."""
-    stalled: bool = False
-    """Whether the chunk can make no output before it has read more."""
     outputs: dict[int, Output] = field(default_factory=dict)
     waiting: Counter[int] = field(default_factory=Counter)
 
@@ -64,7 +62,7 @@ class _Course:
     def restart(self, network: Network) -> None:
         """Go back to the chunk's first frame, and give back what the cursor held on the device."""
         self.chunk = Chunk(self.chunk.index, network)
-        self.position, self.stalled = self.chunk.position, False
+        self.position = self.chunk.position
 
 
 @dataclass(eq=False)
@@ -175,9 +173,9 @@ class Engine:
 
     def _lacking(self, ticket: Ticket) -> range:
         """The frames to bring first, where that is known without the device's thread; else nothing."""
-        n, course = ticket.n, ticket.course
-        plain = course.stalled and course.chunk.position <= n and n not in self._holes and not ticket.far
-        return course.chunk.wanted() if plain else range(0)
+        chunk = ticket.course.chunk
+        known = chunk.stalled and chunk.position <= ticket.n and ticket.n not in self._holes and not ticket.far
+        return chunk.wanted() if known else range(0)
 
     def _await_brought(self, ticket: Ticket) -> bool:
         """Wait for the look that its course wants, if that is being fed; whether it was."""
@@ -196,7 +194,6 @@ class Engine:
             while n not in course.outputs:
                 made = course.chunk.advance()
                 if made is None:
-                    course.stalled = True
                     self._remember(ticket)
                     return course.chunk.wanted()
                 self._keep(ticket, made)
@@ -247,7 +244,6 @@ class Engine:
         elif look == ticket.course.chunk.wanted():
             with self._breaking(ticket.course):
                 self._pace()
-                ticket.course.stalled = False
                 ticket.course.chunk.read(frames, staged)
                 self.runtime.trim()
                 if self.runs_ahead:
@@ -259,7 +255,6 @@ class Engine:
         while ticket.forwards or course.chunk.position <= self._last_awaited(course):
             made = course.chunk.advance()
             if made is None:
-                course.stalled = True
                 return
             self._keep(ticket, made)
 
@@ -307,7 +302,7 @@ class Engine:
         while True:
             try:
                 return work(*arguments)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
                 reason = str(error).partition("\n")[0]

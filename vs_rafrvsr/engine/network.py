@@ -53,7 +53,7 @@ class Network:
     numerics: str
     """What a frame's bits depend on besides the arguments and the kind of device: weights, precision, tiles."""
     fast: Fast | None = None
-    """Our kernels and CUDA graphs, where they can run; None for the model's own code, which is the one for tiles."""
+    """Our kernels and CUDA graphs, where they can run; in tiles for the flow alone. Else the model's own code."""
 
     def encode(self, frames: Tensor) -> Features:
         """Features of frames (B, 3, h, w) in [0, 1], for `flow`."""

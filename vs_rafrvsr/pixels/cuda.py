@@ -7,7 +7,6 @@ only module that knows CuPy; importing it does not load CuPy.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vs_rafrvsr.faults import device_lost, out_of_memory
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged, fetch, stage
 from vs_rafrvsr.pixels.formats import Format
@@ -28,9 +28,6 @@ BLOCK = (32, 8)
 
 STRIP = 4
 """Rows of chroma that a thread of `rgb_to_planes` makes, as in kernels.cu."""
-
-_MEMORY = re.compile("out.of.memory|MemoryAllocation", re.IGNORECASE)
-"""Of CUDA's runtime and driver, NVRTC and CuPy's own pool."""
 
 
 class CudaExchange:
@@ -149,7 +146,7 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
     compiled for the trial is needed anyway.
 
     Raises:
-        RuntimeError: PyTorch's, where memory ran out or the GPU is lost, which another CuPy would not change.
+        RuntimeError, MemoryError: memory ran out or the GPU is lost, which another CuPy would not change.
     """
     size = (2, 2)
     ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
@@ -157,14 +154,10 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
     try:
         staged = stage([colour], lambda memory: fmt.pack(ones, memory[0]), fmt, size, device)
         packed = download(upload(staged, size, device)[0], fmt, colour).wait()
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
-        said = f"{type(error).__name__}: {error}"
-        torch.cuda.synchronize(device)  # if the GPU is lost, PyTorch says so
-        if isinstance(error, MemoryError) or _MEMORY.search(said):
-            raise torch.OutOfMemoryError(said) from error
-        return f"CuPy cannot be used ({said}); {_advice()}"
+        if out_of_memory(error) or device_lost(error):
+            raise
+        return f"CuPy cannot be used ({type(error).__name__}: {error}); {_advice()}"
     back = fmt.planes(packed, size)
     right = all(np.allclose(plane, one, atol=1e-2) for plane, one in zip(back, ones, strict=True))
     return None if right else f"CuPy computes wrongly; {_advice()}"

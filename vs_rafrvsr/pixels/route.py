@@ -14,7 +14,7 @@ def choose(name: str, device: torch.device) -> tuple[Exchange, str | None]:
     """The exchange for a format, by VapourSynth's name, and why it is not the fastest one, if there is a remedy.
 
     Raises:
-        RuntimeError: see `cuda.trouble`.
+        RuntimeError, MemoryError: see `cuda.trouble`.
     """
     fmt = FORMATS.get(name)
     if device.type == "cpu" or fmt is None:

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vs_rafrvsr import __version__
-from vs_rafrvsr.engine.faults import device_lost, explained, keep_tensors
 from vs_rafrvsr.errors import RafrvsrError
+from vs_rafrvsr.faults import device_lost, explained, keep_tensors
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, lib
 from vs_rafrvsr.plugin.nodes import Filter, upscale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +38,7 @@ type Frame = Any
 type Map = Any
 type Context = Any
 
-RESIZE = b"com.vapoursynth.resize"
+RESIZE, STD = b"com.vapoursynth.resize", b"com.vapoursynth.std"
 
 
 class Keys:
@@ -83,11 +83,18 @@ class Host:
         Raises:
             ClipError: with the resizer's own message.
         """
+        return self._invoke(RESIZE, b"Bicubic", clip, arguments)
+
+    def with_properties(self, clip: Node, **values: int) -> Node:
+        """A new node of `std.SetFrameProps`."""
+        return self._invoke(STD, b"SetFrameProps", clip, values)
+
+    def _invoke(self, plugin: bytes, function: bytes, clip: Node, arguments: Mapping[str, int]) -> Node:
         args = self.api.createMap()
         self.api.mapSetNode(args, b"clip", clip, lib.maReplace)
         for name, value in arguments.items():
             self.api.mapSetInt(args, name.encode(), value, lib.maReplace)
-        result = self.api.invoke(self.api.getPluginByID(RESIZE, self.core), b"Bicubic", args)
+        result = self.api.invoke(self.api.getPluginByID(plugin, self.core), function, args)
         self.api.freeMap(args)
         try:
             error = self.api.mapGetError(result)

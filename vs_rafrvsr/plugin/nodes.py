@@ -25,8 +25,6 @@ from vs_rafrvsr.plugin.recurrence import Recurrence
 
 type Register = Callable[[Filter], Any]
 
-STD = b"com.vapoursynth.std"
-
 
 class Filter(Protocol):
     """What a node's callbacks reach."""
@@ -114,24 +112,11 @@ def _source_node(clip: Node, video: Any, engine: Engine, host: Host) -> Node:  #
     if not colours.grey:
         hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": colours.guess}
         return host.resize(clip, format=lib.pfRGBS, **hint)
-    plain = _with_matrix(clip, colours.guess, host)
+    plain = host.with_properties(clip, _Matrix=colours.guess)  # matrix_in counts only where frames have none
     try:
         return host.resize(plain, format=lib.pfRGBS)
     finally:
         host.api.freeNode(plain)
-
-
-def _with_matrix(clip: Node, matrix: int, host: Host) -> Node:
-    """The clip with another `_Matrix`: the resizer's `matrix_in` counts only where frames have none."""
-    arguments = host.api.createMap()
-    host.api.mapSetNode(arguments, b"clip", clip, lib.maReplace)
-    host.api.mapSetInt(arguments, b"_Matrix", matrix, lib.maReplace)
-    result = host.api.invoke(host.api.getPluginByID(STD, host.core), b"SetFrameProps", arguments)
-    host.api.freeMap(arguments)
-    try:
-        return host.api.mapGetNode(result, b"clip", 0, ffi.NULL)
-    finally:
-        host.api.freeMap(result)
 
 
 def _recurrence_node(source: Node, engine: Engine, host: Host, register: Register) -> Node:

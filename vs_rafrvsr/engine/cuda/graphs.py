@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vs_rafrvsr.engine.faults import out_of_memory
 from vs_rafrvsr.engine.once import is_news
+from vs_rafrvsr.faults import out_of_memory
 
 log = logging.getLogger(__name__)
 

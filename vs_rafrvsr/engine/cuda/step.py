@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from vs_rafrvsr.engine.faults import device_lost, out_of_memory
+from vs_rafrvsr.faults import device_lost, out_of_memory
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.srnet import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from vs_rafrvsr.errors import DeviceError
 
-_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|ALLOC(ATION)?_FAILED|CU(BLAS|DNN)_STATUS_NOT_INITIALIZED")
-"""Of PyTorch, cuBLAS, cuDNN, CuPy, Triton. The libraries' handles are not initialised where memory is short."""
+_MEMORY = re.compile(
+    r"out.of.memory|DefaultCPUAllocator|ALLOC(ATION)?_FAILED|CU(BLAS|DNN)_STATUS_NOT_INITIALIZED", re.IGNORECASE
+)
+"""Of PyTorch, cuBLAS, cuDNN, CuPy, NVRTC, Triton. The libraries' handles are not initialised where memory is short."""
 
 _DEVICE = re.compile(r"CUDA error|CUDA_ERROR|cudaError|\[CUDA\]|cuDNN error")
 """Of the same."""
@@ -27,7 +29,9 @@ _LASTING = re.compile(
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether it says that an allocation failed, or came while such a one was handled, as when a capture ends."""
-    if isinstance(error, torch.OutOfMemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    if isinstance(error, RuntimeError) and _MEMORY.search(str(error)):
         return True
     return error.__context__ is not None and out_of_memory(error.__context__)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from vs_rafrvsr.engine import faults
+from vs_rafrvsr import faults
 
 SHORTAGES = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
