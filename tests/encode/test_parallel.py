@@ -110,11 +110,17 @@ def test_what_workers_say_is_said_once(running: str, tmp_path: Path, caplog: pyt
 
 
 @pytest.mark.cuda
-def test_two_workers_that_share_a_gpu_make_the_frames_of_one_run(running: str, upscaled: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "share",
+    [0.5, pytest.param(1.0, marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU"))],
+)
+def test_two_workers_on_one_gpu_or_two_make_the_frames_of_one_run(
+    share: float, running: str, upscaled: bytes, tmp_path: Path
+) -> None:
     path, out = script(tmp_path, UPSCALED), tmp_path / "out.mkv"
     seen: list[int] = []
     encode_split(
-        path, out, workers=2, gpus_per_worker=0.5, address=running, ffmpeg_options=FFV1,
+        path, out, workers=2, gpus_per_worker=share, address=running, ffmpeg_options=FFV1,
         progress=lambda _, by_worker: seen.append(len(by_worker)),
     )  # fmt: skip
     assert pixels(out) == upscaled
