@@ -8,6 +8,7 @@ import torch
 
 from tests.training.fabricated import clip
 from vs_rafrvsr.models.warp import warp
+from vs_rafrvsr.training.data import DataError
 from vs_rafrvsr.training.degrade import KINDS, PHASE
 from vs_rafrvsr.training.pool import PLAN, Pool
 
@@ -107,7 +108,7 @@ def test_clips_that_cannot_serve_are_named() -> None:
         [clip("long", 6, 96, 128), clip("short", 3, 96, 128), clip("low", 6, 64, 128)], frames=4, crop=16, phase=-1.5
     )
     assert pool.left_out == ["short", "low"]
-    with pytest.raises(ValueError, match="no clip of 1 has 4 frames of more than 16x16"):
+    with pytest.raises(DataError, match="no clip of 1 has 4 frames of more than 16x16"):
         Pool([clip("short", 3, 96, 128)], frames=4, crop=16, phase=-1.5)
 
 

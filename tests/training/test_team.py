@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.fabricated import clip
+from vs_rafrvsr.training.recipe import RecipeError
 from vs_rafrvsr.training.team import Team
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -78,5 +79,5 @@ def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(m
 
 def test_every_row_of_a_batch_is_somebodys() -> None:
     assert [Team(rank, 3).share(6) for rank in range(3)] == [slice(0, 2), slice(2, 4), slice(4, 6)]
-    with pytest.raises(ValueError, match="a batch of 6 cannot be shared evenly by 4 processes; use a multiple of 4"):
+    with pytest.raises(RecipeError, match="a batch of 6 cannot be shared evenly by 4 processes; use a multiple of 4"):
         Team(0, 4).share(6)

@@ -40,7 +40,7 @@ class Trainer:
     """One run of a recipe over prepared clips; its whole state goes into a checkpoint and back.
 
     Raises:
-        ValueError: the recipe's batch cannot be shared evenly by the team.
+        RecipeError: the recipe's batch cannot be shared evenly by the team.
     """
 
     def __init__(

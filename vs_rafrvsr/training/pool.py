@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
+from vs_rafrvsr.training.data import DataError
 
 PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "keep", "anew")
 """Columns of a plan; positions in LR pixels; flips come before the transposition; a clip's time as in `to_and_fro`."""
@@ -67,6 +68,9 @@ class Pool:
         crop: s, in LR pixels.
         phase: offset of the degradation's samples (`degrade.PHASE`): flips shift the HR crop to keep it.
         camera_weight: factor on the weight of camera clips.
+
+    Raises:
+        DataError: none is left.
     """
 
     def __init__(
@@ -82,7 +86,7 @@ class Pool:
         fit = [c for c, fine in zip(clips, fits, strict=True) if fine]
         self.left_out = [c.name for c, fine in zip(clips, fits, strict=True) if not fine]
         if not fit:
-            raise ValueError(f"no clip of {len(clips)} has {frames} frames of more than {crop}x{crop} LR pixels")
+            raise DataError(f"no clip of {len(clips)} has {frames} frames of more than {crop}x{crop} LR pixels")
         self.frames, self.crop = frames, crop
         # A flip turns every LR pixel's 4 HR pixels round their centre; the HR crop moves so that its samples stay.
         self.flip_shift = round(2 * phase) + SCALE - 1

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vs_rafrvsr.training.recipe import RecipeError
+
 
 @dataclass(frozen=True)
 class Team:
@@ -47,10 +49,10 @@ class Team:
         """The rows of a batch that are this process's.
 
         Raises:
-            ValueError: the batch cannot be divided so.
+            RecipeError: the batch cannot be divided so.
         """
         if batch % self.size:
-            raise ValueError(
+            raise RecipeError(
                 f"a batch of {batch} cannot be shared evenly by {self.size} processes; use a multiple of {self.size}, "
                 "or fewer processes"
             )
