@@ -78,6 +78,7 @@ def test_the_most_chroma_that_the_resizer_reads_comes_back(subsampling: tuple[in
 
 def test_a_type_checker_sees_the_package_s_hints(tmp_path: Path) -> None:
     """Without `py.typed`, mypy takes an installed package for one without hints."""
+    pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text("import vs_rafrvsr\n\nvs_rafrvsr.Options(chunk='a')\n")
     command = [
         sys.executable,
