@@ -52,7 +52,7 @@ def _width(row: Row) -> int:
 def section(results: dict[str, Any]) -> str:
     """What stands between the marks in README."""
     context = results["context_gb"]
-    memory = f" Of the device memory, {context} GB are what any process of PyTorch holds." if context else ""
+    memory = f" Of the device memory, {context:.2f} GB are what any process of PyTorch holds." if context else ""
     text = (
         f"On one {results['machine']}, through `vspipe`, output discarded, measured by `scripts/benchmark.py` "
         f"([benchmark.json](samples/benchmark.json)).{memory} The rivals have random weights: only speed is compared."

@@ -117,7 +117,7 @@ def test_what_workers_say_is_said_once(running: str, tmp_path: Path, caplog: pyt
 def test_two_workers_on_one_gpu_or_two_make_the_frames_of_one_run(
     share: float, running: str, upscaled: bytes, tmp_path: Path
 ) -> None:
-    path, out = script(tmp_path, UPSCALED), tmp_path / "out.mkv"
+    path, out = script(tmp_path, SLOWLY_UPSCALED), tmp_path / "out.mkv"
     seen: list[int] = []
     encode_split(
         path, out, workers=2, gpus_per_worker=share, address=running, ffmpeg_options=FFV1,
