@@ -82,6 +82,16 @@ def test_rows_stay_with_their_clip_for_a_while_and_go_on_where_they_were() -> No
     assert pool.draw(rng, 500, before=plan)[:, PLAN.index("anew")].all()
 
 
+def test_only_a_share_of_the_rows_stays() -> None:
+    pool, rng = pool_of("bi"), np.random.default_rng(0)
+    plan = pool.draw(rng, 8)
+    stayed = np.zeros(8, bool)
+    for _ in range(20):
+        plan = pool.draw(rng, 8, before=plan, life=4.0, followed=0.25)
+        stayed |= plan[:, PLAN.index("anew")] == 0
+    assert stayed.tolist() == [True, True, *[False] * 6]
+
+
 def test_the_second_clip_of_another_shape_is_found_at_its_offset() -> None:
     source = clip("b", 5, 128, 96, seed=1)
     batch = pool_of("bi").cut(plan_of((1, 0, 1, 1, 0, 0, 0, 1, 1)))

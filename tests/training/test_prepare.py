@@ -44,6 +44,7 @@ def test_clips_are_degraded_and_split_by_source() -> None:
     assert [c.camera for c in found.train] == [False, False, True, True]
     assert [c.name for c in found.real] == ["2.mp4"]
     assert torch.equal(found.real[0].lr, degrade(found.real[0].hr, "bi"))
+    assert not found.clean  # nothing is damaged
     assert found.train[0].flow.shape == (4, 4, 16, 16)
 
 
@@ -64,6 +65,8 @@ def test_random_damage_differs_by_variant_and_never_moves() -> None:
     assert [c.name for c in first.train[:3]] == ["0.mp4", "0.mp4#1", "1.mp4"]
     assert len({c.lr.numpy().tobytes() for c in first.train}) >= 3  # some may be left clean
     assert len(first.real) == 1
+    assert [c.name for c in first.clean] == ["2.mp4"]
+    assert torch.equal(first.clean[0].lr, degrade(first.real[0].hr, "bi"))
     for a, b in zip([*first.train, *first.real], [*again.train, *again.real], strict=True):
         assert torch.equal(a.lr, b.lr)
     other = made(change(recipe, {"seed": 1}))

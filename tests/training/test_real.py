@@ -159,6 +159,16 @@ def test_clips_of_a_few_frames_come_back_whole(name: str) -> None:
     assert done.stdout == "[1, 2, 3, 7]\n", done.stderr
 
 
+def test_narrow_clips_leave_the_process_whole() -> None:
+    """Where x265 wrote behind its buffers, glibc ended the process within a few clips."""
+    program = "import numpy as np; from vs_rafrvsr.training.codec import Codec, compress\n"
+    program += "noise = np.random.default_rng(0).integers(0, 255, (32, 40, 40, 3), np.uint8)\n"
+    program += "codecs = [Codec(name='libx265', crf=28, preset=p) for p in ('medium', 'veryfast')]\n"
+    program += "print({compress(noise[:n], c).shape[1:] for n in range(8, 33) for c in codecs})"
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True)
+    assert done.stdout == "{(40, 40, 3)}\n", done.stderr
+
+
 def test_jpeg_keeps_colours_in_place() -> None:
     frames = np.full((2, 16, 16, 3), (200, 100, 30), np.uint8)
     assert np.abs(jpeg(frames, 90).astype(int) - frames).max() < 6

@@ -30,7 +30,7 @@ def write(path: Path, trainer: Trainer) -> None:
         },
         quality={
             f"validation PSNR-Y, {kind}": round(trainer.scored[f"{kind}_all"], 3)
-            for kind in ("real", "camera", "layered")
+            for kind in ("real", "clean", "camera", "layered")
             if f"{kind}_all" in trainer.scored
         },
     )

@@ -189,7 +189,9 @@ class Trainer:
 
     def _fill_plan(self) -> None:
         recipe = self.recipe
-        self.drawn = self.pool.draw(self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, recipe.life)
+        self.drawn = self.pool.draw(
+            self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, recipe.life, recipe.followed
+        )
         self.plan.copy_(torch.from_numpy(self.drawn[self.share]))
 
     def schedule(self, step: int) -> float:
@@ -270,7 +272,7 @@ class Trainer:
 
     def _judges(self) -> dict[str, list[PoolClip]]:
         """Validation clips by the name of their columns."""
-        kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "camera", "layered", "shown")}
+        kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "clean", "camera", "layered", "shown")}
         return {kind: clips for kind, clips in kinds.items() if clips}
 
     @torch.no_grad()

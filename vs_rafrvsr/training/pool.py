@@ -109,14 +109,16 @@ class Pool:
         blank: float = 0.0,
         before: NDArray[np.int64] | None = None,
         life: float = 1.0,
+        followed: float = 1.0,
     ) -> NDArray[np.int64]:
         """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0.
 
-        After the plan `before`, a row stays with its clip for `life` plans on average, and goes on where that ended.
+        After the plan `before`, the first rows, a share `followed` of them, stay with their clip for `life` plans on
+        average, each going on where it ended.
         """
         plan = self._begin(rng, batch, blank)
         if before is not None and life > 1:
-            stays = rng.random(batch) >= 1 / life
+            stays = (rng.random(batch) >= 1 / life) & (np.arange(batch) < followed * batch)
             time, keep, anew = (PLAN.index(name) for name in ("time", "keep", "anew"))
             following = before.copy()
             following[:, time] += self.frames

@@ -43,6 +43,8 @@ class Prepared:
     """Validation clips of camera motion over stills: sharp and free of compression, so that time has more to give."""
     layered: list[PoolClip] = field(default_factory=list)
     """Validation clips of something that moves over a still (`layers`): where the flow is wrong."""
+    clean: list[PoolClip] = field(default_factory=list)
+    """The clips of `real` by bicubic, where those are damaged: what a clean source gets."""
     shown: list[PoolClip] = field(default_factory=list)
     """Clips of the user's, such as Vid4: scored and pictured as the run goes, and nothing is chosen by them."""
 
@@ -96,11 +98,13 @@ def prepare(
     whole += camera_clips(material.stills, recipe, device, shape)
     whole += layered_clips(material.stills, recipe, device, shape)
 
-    def made(wanted: tuple[data.Source, int]) -> PoolClip:
-        source, variant = wanted
-        return _bare(source, variant, _seed(source.group, recipe), recipe, device)
+    def made(wanted: tuple[data.Source, int, Recipe]) -> PoolClip:
+        source, variant, plan = wanted
+        return _bare(source, variant, _seed(source.group, recipe), plan, device)
 
-    wanted = [(s, v) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
+    wanted = [(s, v, recipe) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
+    if recipe.data.degradation == "real":
+        wanted += [(s, 0, _clean(recipe)) for s in whole if held(s.group) and not _is_made(s.name)]
     # Encoders run beside one another; what runs on the device alone gains nothing from threads.
     with ThreadPoolExecutor(os.cpu_count() if recipe.data.degradation == "real" else 1) as pool:
         clips = list(pool.map(made, wanted))
@@ -108,10 +112,11 @@ def prepare(
         flows = _flows(clips, flow_net, recipe, cache)
         clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
     seen: Counter[tuple[str, str]] = Counter()
-    kept: dict[str, list[PoolClip]] = {"real": [], "camera": [], "layered": []}
-    for clip in clips:
+    kept: dict[str, list[PoolClip]] = {"real": [], "camera": [], "layered": [], "clean": []}
+    for clip, (_, _, plan) in zip(clips, wanted, strict=True):
         if held(clip.source):
-            kind = "real" if not clip.camera else "layered" if clip.name.startswith(LAYERED) else "camera"
+            filmed = "real" if plan is recipe else "clean"
+            kind = filmed if not clip.camera else "layered" if clip.name.startswith(LAYERED) else "camera"
             seen[clip.source, kind] += 1
             if seen[clip.source, kind] <= VALIDATION_PER_SOURCE:
                 kept[kind].append(clip)
@@ -124,12 +129,19 @@ def prepare(
 @torch.no_grad()
 def shown_clips(folder: Path, recipe: Recipe, flow_net: Net, device: torch.device) -> list[PoolClip]:
     """A folder of clips, a folder of truth frames each; a recipe for real video sees them clean, by bicubic."""
-    kind = "bi" if recipe.data.degradation == "real" else recipe.data.degradation
-    clean = replace(recipe, data=replace(recipe.data, degradation=kind))
+    plan = _clean(recipe) if recipe.data.degradation == "real" else recipe
     reading = data.read_folders(folder)
     print(f"{folder.name}: {reading.summary()}", flush=True)
-    clips = [_bare(source, 0, 0, clean, device) for source in reading.sources]
+    clips = [_bare(source, 0, 0, plan, device) for source in reading.sources]
     return clips if recipe.flow.joint else [replace(c, flow=clip_flow(flow_net, c.lr)) for c in clips]
+
+
+def _clean(recipe: Recipe) -> Recipe:
+    return replace(recipe, data=replace(recipe.data, degradation="bi"))
+
+
+def _is_made(name: str) -> bool:
+    return name.startswith((CAMERA, LAYERED))
 
 
 def _is_held(group: str, recipe: Recipe) -> bool:
@@ -261,7 +273,7 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     else:
         flow = torch.full((len(lr), 4, *lr.shape[-2:]), torch.nan, device=device, dtype=torch.float16)
     weight = source.weight * math.sqrt(detail(hr))
-    return PoolClip(name, source.group, hr, lr, flow, weight, source.name.startswith((CAMERA, LAYERED)))
+    return PoolClip(name, source.group, hr, lr, flow, weight, _is_made(source.name))
 
 
 def _generator(name: str) -> np.random.Generator:

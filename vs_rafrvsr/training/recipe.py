@@ -103,8 +103,10 @@ class Recipe:
     frames: int = 10
     """Of a clip, with gradient."""
     life: float = 1.0
-    """Batches for which a row stays with its clip on average, played to and fro: each goes on from the state that the
-    one before left. With 1, all begin anew, and no step learns what it does to a state older than `frames`."""
+    """Batches for which a followed row stays with its clip on average, played to and fro: each goes on from the state
+    that the one before left. With 1, all begin anew, and no step learns what it does to a state older than `frames`."""
+    followed: float = 1.0
+    """Share of the rows that are followed; the others begin anew in every batch."""
     crop: int = 64
     """Side of a square crop in LR pixels."""
     rate: float = 8e-4
