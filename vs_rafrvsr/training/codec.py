@@ -25,7 +25,7 @@ PARAMS = {
 }
 """With AVX-512, x264 (PyAV 19) gave 13 different streams in 16 tries of one clip; without, or without mbtree, one."""
 NARROWEST = {"libx264": 2, "libx265": 64}
-"""Widths that encoders take. In narrower frames x265 (PyAV 19) writes behind its buffers, and the process dies later."""
+"""Widths that encoders take. In narrower frames x265 (PyAV 19) writes behind its buffers: a later crash."""
 
 
 @dataclass(frozen=True, kw_only=True)
