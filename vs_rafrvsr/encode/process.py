@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +17,10 @@ from typing import IO
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.messages import COPYING, EVERYTHING, Messages
 from vs_rafrvsr.errors import EncodeError
+
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
+"""For glibc in ffmpeg: what a frame took serves the next one. Else the kernel hands out every frame's memory anew, page
+by page, and at 3840x2160 that takes longer than to pass the frame on."""
 
 PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
@@ -73,7 +77,10 @@ def transcode(
             said.pass_on()
             on_frames(clip, frames, time.monotonic() - start)
 
-        with _running(ffmpeg(clip), stdin=pixels) as sink, _collecting(source, source.stdout, said):
+        with (
+            _running(ffmpeg(clip), stdin=pixels, env=KEEP_MEMORY | os.environ) as sink,
+            _collecting(source, source.stdout, said),
+        ):
             pixels.close()
             complaints = Messages("ffmpeg")
             frames = _follow(sink, complaints, tell)
@@ -132,12 +139,16 @@ def _running_vspipe(command: Sequence[str], video: IO[bytes]) -> AbstractContext
 
 @contextmanager
 def _running(
-    command: Sequence[str], stdin: int | IO[bytes], stderr: int = subprocess.PIPE, pass_fds: Sequence[int] = ()
+    command: Sequence[str],
+    stdin: int | IO[bytes],
+    stderr: int = subprocess.PIPE,
+    pass_fds: Sequence[int] = (),
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """A child that does not outlive the block: on any error, Ctrl-C included, it is killed and waited for."""
     with subprocess.Popen(
         command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, pass_fds=pass_fds,
-        text=True, encoding="utf-8", errors="replace",
+        env=env, text=True, encoding="utf-8", errors="replace",
     ) as process:  # fmt: skip
         try:
             yield process
