@@ -37,7 +37,7 @@ from vs_rafrvsr.training.variants import Net
 
 UPDATES = (2, 4, 6, 12)
 SIZES = ((144, 180), (270, 480))
-"""LR frames (h, w) that are timed: Vid4's, and one whose enlargement is bounded at the plugin's largest flow input."""
+"""LR frames (h, w) that are timed: Vid4's, and one whose enlargement is bounded (`raft.MAX_AREA`); FNet's is not."""
 PAIRS, REPEATS = 8, 10
 TABLE = Path(__file__).parent / "recipes" / "flow.toml"
 
@@ -47,6 +47,8 @@ def main() -> None:
     args = arguments()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     device, started = torch.device(args.device), time.monotonic()
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     plan, _ = read_table(TABLE, rehearse=args.rehearse)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     net = make_net(plan, device)

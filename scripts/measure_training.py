@@ -1,8 +1,10 @@
 #!/usr/bin/env python
-"""What training steps cost: `scripts/measure_training.py TABLE --packs PACK... [--profile NAME...] --json FILE`.
+"""What training steps cost: `scripts/measure_training.py TABLE --packs PACK... --json FILE [key=value ...]`.
 
-TABLE lists runs as scripts/recipes/speed.toml does. For each: seconds to capture the step (with --profile also a table
-of its kernels beside the JSON), steps a second, the share of that time spent waiting for data, and peak memory.
+TABLE lists runs as scripts/recipes/speed.toml does; `key=value`, as scripts/train.py takes them, change its baseline.
+For each run: seconds to capture the step (with --profile also a table of its kernels beside the JSON), steps a second,
+the share of that time spent waiting for data, and peak memory. FILE is added to, so that runs can be measured one after
+the other; figures of another device are refused.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", type=Path)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--packs", type=Path, nargs="+", required=True)
     parser.add_argument("--runs", nargs="+", help="only these")
     parser.add_argument("--profile", nargs="*", default=[], help="these runs' kernels too")
@@ -38,23 +41,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rehearse", action="store_true", help="a few tiny clips and small nets")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
-    baseline, runs = recipe.read_table(args.table, rehearse=args.rehearse)
+    baseline, runs = recipe.read_table(args.table, args.overrides, args.rehearse)
     device = torch.device(args.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # streams and graphs are made on the current device
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    result: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {"device": card, "runs": {}}
+    if result["device"] != card:
+        raise SystemExit(f"{args.json} holds figures of {result['device']}, not of {card}: give another file")
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     prepared = prepare(Material.of_packs(args.packs, shape), baseline, make_net(baseline, device), device, None, shape)
-    result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
-        "runs": {},
-    }
     args.json.parent.mkdir(parents=True, exist_ok=True)
     for name in args.runs or runs:
-        plan = recipe.change(baseline, {"name": name, **runs[name]})
+        small = recipe.REHEARSAL if args.rehearse else {}
+        plan = recipe.change(baseline, {"name": name, **runs[name], **small})
         kernels = args.json.with_name(f"{args.json.stem}-{name}.txt") if name in args.profile else None
         try:
             result["runs"][name] = measure(plan, prepared, device, args.steps, kernels)
-        except RuntimeError as error:
+        except (ValueError, RuntimeError, OSError) as error:
             result["runs"][name] = {"failed": str(error)[:400]}
         print(f"{name}: {result['runs'][name]}", flush=True)
         args.json.write_text(json.dumps(result, indent=1) + "\n")

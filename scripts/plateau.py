@@ -3,9 +3,10 @@
 
     scripts/plateau.py scripts/recipes/plateau.toml --packs PACK... --flow-weights FILE --seconds 170 --out DIR
 
-Trailing `key=value`, as scripts/train.py takes them, change the baseline. Start one process per GPU with the same
---out: each takes the next run that none has claimed. Results: OUT/NAME.json and OUT/NAME.safetensors, which are whole
-weights files, as scripts/evaluate.py takes them, where runs fine-tune a model (`start=FILE`) or train their own flow.
+Trailing `key=value`, as scripts/train.py takes them, change the baseline. Start one process per GPU, `--device cuda:N`,
+with the same --out: each takes the next run that none has claimed. A process that was killed leaves OUT/NAME.claim
+behind: remove it, and the run is made again. Results: OUT/NAME.json and OUT/NAME.safetensors, which are whole weights
+files, as scripts/evaluate.py takes them, where runs fine-tune a model (`start=FILE`) or train their own flow.
 """
 
 from __future__ import annotations
@@ -14,9 +15,7 @@ import argparse
 import dataclasses
 import gc
 import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ from vs_rafrvsr.training.validate import validate_bicubic
 PROBE = 30
 """Steps that measure the speed; the run's length in steps follows from it."""
 VALIDATIONS = 6
+FAULTS = (ValueError, RuntimeError, OSError)
+"""A run's own: its settings, memory or numbers, or a file that it needs."""
 
 
 def main() -> None:
@@ -57,6 +58,8 @@ def main() -> None:
         check_flow(recipe)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     device = torch.device(args.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # streams and graphs are made on the current device
     flow_net = make_net(recipe, device)
     prepared = prepare(Material.of_packs(args.packs, shape), recipe, flow_net, device, args.cache, shape)
     counts = f"{len(prepared.train)} training, {len(prepared.real)} + {len(prepared.camera)} validation clips"
@@ -69,22 +72,45 @@ def main() -> None:
     }
     (args.out / "bicubic.json").write_text(json.dumps(bicubic, indent=1) + "\n")
     print(f"bicubic: {bicubic}", flush=True)
-    for name in claims(args.out, args.runs or list(runs)):
+    for name in args.runs or runs:
         if time.monotonic() - started > args.until:
-            (args.out / f"{name}.claim").unlink()
             break
         changes = runs[name]
-        run(change(recipe, {"name": name, **changes}), changes, prepared, device, args, started)
+        if claim(args.out, name):
+            attempt(name, recipe, changes, prepared, device, args, started)
 
 
-def claims(out: Path, names: list[str]) -> Iterator[str]:
-    """Names that no other process works on or has done."""
-    for name in names:
-        try:
-            os.close(os.open(out / f"{name}.claim", os.O_CREAT | os.O_EXCL))
-        except FileExistsError:
-            continue
-        yield name
+def claim(out: Path, name: str) -> bool:
+    """Whether no other process works on a run or has done it; if so, it is this one's."""
+    file = out / f"{name}.claim"
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        if not (out / f"{name}.json").exists():
+            print(f"{name}: claimed, no result; unless another process works on it, remove {file}", flush=True)
+        return False
+    return True
+
+
+def attempt(
+    name: str,
+    baseline: Recipe,
+    changes: dict[str, Any],
+    prepared: Prepared,
+    device: torch.device,
+    args: argparse.Namespace,
+    started: float,
+) -> None:
+    """One run; whatever stops it leaves it to be tried again, and its own failure leaves the others alone."""
+    try:
+        run(change(baseline, {"name": name, **changes}), changes, prepared, device, args, started)
+    except BaseException as error:
+        (args.out / f"{name}.claim").unlink()
+        if not isinstance(error, FAULTS):
+            raise
+        print(f"[{time.monotonic() - started:6.1f}] {name}: FAILED {str(error)[:400]}", flush=True)
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def run(
@@ -95,21 +121,21 @@ def run(
     args: argparse.Namespace,
     started: float,
 ) -> None:
-    """One run; a failure is printed and leaves the others alone, and the run to be tried again."""
-    try:
-        trainer = Trainer(recipe, prepared, device, args.out / recipe.name)
-        trainer.advance(PROBE)
-        steps = max(PROBE + VALIDATIONS, round(args.seconds * PROBE / trainer.seconds))
-        trainer.recipe = dataclasses.replace(
-            recipe, steps=steps, validate_every=-(-steps // VALIDATIONS), checkpoint_every=steps
-        )
-        for row in trainer.run():
-            if "real_settled" in row:
-                print(f"[{time.monotonic() - started:6.1f}] {recipe.name:14} {line(row)}", flush=True)
-    except (ValueError, RuntimeError) as error:
-        print(f"[{time.monotonic() - started:6.1f}] {recipe.name}: FAILED {str(error)[:400]}", flush=True)
-        (args.out / f"{recipe.name}.claim").unlink()
-        return
+    """Train for so many seconds and write the result, the JSON last."""
+    trainer = Trainer(recipe, prepared, device, args.out / recipe.name)
+    trainer.advance(PROBE)
+    steps = max(PROBE + VALIDATIONS, round(args.seconds * PROBE / trainer.seconds))
+    trainer.recipe = dataclasses.replace(
+        recipe, steps=steps, validate_every=-(-steps // VALIDATIONS), checkpoint_every=steps
+    )
+    for row in trainer.run():
+        if "real_settled" in row:
+            print(f"[{time.monotonic() - started:6.1f}] {recipe.name:14} {line(row)}", flush=True)
+    file = args.out / f"{recipe.name}.safetensors"
+    if recipe.flow.joint or recipe.start:
+        export.write(file, trainer)
+    else:  # all runs have the same RAFT
+        save_file({name: t for name, t in trainer.export().items() if not name.startswith("raft.")}, file)
     scored = [row for row in trainer.history if "real_settled" in row]
     result = {
         "name": recipe.name,
@@ -122,14 +148,6 @@ def run(
         "final": scored[-1],
     }
     (args.out / f"{recipe.name}.json").write_text(json.dumps(result, indent=1) + "\n")
-    file = args.out / f"{recipe.name}.safetensors"
-    if recipe.flow.joint or recipe.start:
-        export.write(file, trainer)
-    else:  # all runs have the same RAFT
-        save_file({name: t for name, t in trainer.export().items() if not name.startswith("raft.")}, file)
-    del trainer
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def line(row: dict[str, float]) -> str:

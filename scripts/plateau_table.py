@@ -39,8 +39,9 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     found = [json.loads(file.read_text()) for file in sorted(folder.rglob("*.json"))]
     kept = ("name", "change", "parameters", "device", "recipe", "final")
     runs = [{key: run[key] for key in kept} for run in found if run.get("final")]
-    for run in runs:  # where a file was on that machine is of no interest
-        run["recipe"]["flow"]["weights"] = Path(run["recipe"]["flow"]["weights"]).name
+    for recipe in (run["recipe"] for run in runs):  # where a file was on that machine is of no interest
+        for part, key in ((recipe, "start"), (recipe["flow"], "weights"), (recipe["losses"], "features")):
+            part[key] = Path(part.get(key, "")).name
     return sorted(runs, key=lambda run: (run["name"] != "baseline", -mean(run)))
 
 

@@ -4,13 +4,14 @@
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
 MODEL (by default those for BI) and truth: videos, stills under a slider, crops. Tables come from the JSON files
-in samples/ that evaluate.py, noise.py, compare_flow.py and plateau_table.py wrote, curves from every curves.csv below
---curves. The page needs no server and loads nothing from elsewhere.
+in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py and measure_training.py (training.json) wrote,
+curves from every curves.csv below --curves. The page needs no server and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import runpy
 import shutil
 import subprocess
@@ -39,6 +40,8 @@ PAGE, SAMPLES = ROOT / "scripts" / "page", ROOT / "samples"
 CROP = (96, 128)
 CROPS = 2
 RATE = 24
+COSTS = {"steps_per_second": "steps/s", "clips_per_second": "clips/s", "peak_gib": "memory, GiB"}
+"""Of a training step, what its table shows."""
 
 
 class Way(NamedTuple):
@@ -63,7 +66,7 @@ def main() -> None:
     page = environment.get_template("index.html").render(
         clips=clips,
         crop=CROP,
-        tables=list(figures.tables(args.samples)),
+        tables=[*figures.tables(args.samples), *training_steps(args.samples / "training.json")],
         charts=list(figures.charts(sorted(args.curves.rglob("curves.csv")))),
         chart=figures.SIZE,
     )
@@ -101,6 +104,17 @@ def read_samples() -> Iterator[tuple[str, Frames]]:
     for index, shot in enumerate(pictures["SHOTS"]):
         first = index * pictures["SHOT"]
         yield shot.__name__, np.stack([pictures["frame"](n) for n in range(first, first + pictures["SHOT"])])
+
+
+def training_steps(file: Path) -> Iterator[figures.Table]:
+    """What measure_training.py wrote, where it is there: a row per recipe, none the best, for their work differs."""
+    if file.exists():
+        result = json.loads(file.read_text())
+        rows: list[figures.Row] = [
+            ((name,), {column: run[key] for key, column in COSTS.items() if key in run})
+            for name, run in result["runs"].items()
+        ]
+        yield figures.table(f"training steps, {result['device']}", ["recipe"], rows)
 
 
 def show(out: Path, name: str, ways: Iterable[Way]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a recipe: `scripts/train.py RECIPE --packs PACK... --out DIR [key=value ...]`.
+"""Train a recipe: `scripts/train.py RECIPE (--packs PACK... | --vimeo DIR | --folders DIR) --out DIR [key=value ...]`.
 
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
 its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` may be another then.
@@ -17,6 +17,7 @@ import argparse
 import signal
 import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -25,13 +26,13 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vs_rafrvsr.errors import RafrvsrError
-from vs_rafrvsr.training import export, recipe
+from vs_rafrvsr.training import checkpoint, export, recipe
 from vs_rafrvsr.training.checkpoint import CheckpointError
 from vs_rafrvsr.training.data import DataError
 from vs_rafrvsr.training.loop import DivergedError, Trainer
 from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
-from vs_rafrvsr.training.recipe import RecipeError
-from vs_rafrvsr.training.start import make_net
+from vs_rafrvsr.training.recipe import Recipe, RecipeError
+from vs_rafrvsr.training.start import make_net, make_perceptual
 from vs_rafrvsr.training.team import Team
 
 
@@ -50,17 +51,47 @@ def train(args: argparse.Namespace) -> None:
     plan = recipe.load(args.recipe, args.overrides)
     recipe.check_flow(plan)
     team, device = Team.join(torch.device(args.device))
-    shape = Shape(args.limit, args.area)
-    material = Material.of_vimeo(args.vimeo, plan, shape) if args.vimeo else Material.of_packs(args.packs, shape)
+    with nullcontext() if team.leads else redirect_stdout(None):  # the leader's log is all processes' log
+        trainer = make_trainer(plan, args, device, team)
+        print(f"{plan.name}: {trainer.describe()}, {time.monotonic() - started:.0f} s to prepare", flush=True)
+        run(trainer, Stopping(started + 60 * args.minutes))
+    if team.leads:
+        export.write(args.out / f"{plan.name}.safetensors", trainer)
+    trainer.close()
+    team.leave()
+
+
+def make_trainer(plan: Recipe, args: argparse.Namespace, device: torch.device, team: Team) -> Trainer:
+    """The trainer, before its first step or where it stood; clips take minutes, so what may be wrong is seen before."""
+    team.share(plan.batch)
+    if checkpoint.exists(args.out / "checkpoint") != args.resume:
+        raise CheckpointError(
+            f"{args.out} has no checkpoint to resume"
+            if args.resume
+            else f"{args.out} has the checkpoint of a run: go on with it by --resume, or choose another --out"
+        )
+    make_perceptual(plan)
     flow_net = make_net(plan, device)
+    shape = Shape(args.limit, args.area)
+    if args.packs:
+        material = Material.of_packs(args.packs, shape)
+    elif args.vimeo:
+        material = Material.of_vimeo(args.vimeo, plan, shape)
+    else:
+        material = Material.of_folders(args.folders, plan, shape)
     prepared = prepare(material, plan, flow_net, device, args.cache, shape)
     if args.show:
         prepared = replace(prepared, shown=shown_clips(args.show, plan, flow_net, device))
     trainer = Trainer(plan, prepared, device, args.out, team)
+    prepared.train.clear()  # or all clips would lie twice on the device
     if args.resume:
         trainer.resume()
-    print(f"{plan.name}: {trainer.describe()}, {time.monotonic() - started:.0f} s to prepare", flush=True)
-    stopping = Stopping(started + 60 * args.minutes)
+    return trainer
+
+
+def run(trainer: Trainer, stopping: Stopping) -> None:
+    """Train to the end or until it is time to stop, with a bar or a log."""
+    name, team = trainer.recipe.name, trainer.team
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -69,18 +100,15 @@ def train(args: argparse.Namespace) -> None:
         disable=not (sys.stderr.isatty() and team.leads),
     )
     with bar:
-        task = bar.add_task(plan.name, total=plan.steps, completed=trainer.step)
+        task = bar.add_task(name, total=trainer.recipe.steps, completed=trainer.step)
         for row in trainer.run():
-            bar.update(task, completed=trainer.step, description=f"{plan.name} {words(row)}")
-            scored = any(name.endswith("_settled") for name in row)
-            if team.leads and (scored or bar.disable):
+            bar.update(task, completed=trainer.step, description=f"{name} {words(row)}")
+            scored = any(column.endswith("_settled") for column in row)
+            if scored or bar.disable:
                 bar.console.print(report(row), highlight=False, soft_wrap=True)
-            if team.any(stopping.due(), device):
+            if team.any(stopping.due(), trainer.device):
                 trainer.save()
                 break
-    if team.leads:
-        export.write(args.out / f"{plan.name}.safetensors", trainer)
-    team.leave()
 
 
 def arguments() -> argparse.Namespace:
@@ -91,13 +119,14 @@ def arguments() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--packs", type=Path, nargs="+", help="folders with index.json and stills.json")
     source.add_argument("--vimeo", type=Path, help="Vimeo-90K's folder, with sep_trainlist.txt or sep_testlist.txt")
+    source.add_argument("--folders", type=Path, help="a folder of frames per clip, each clip a source of its own")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint, curves.csv and weights go here")
     parser.add_argument("--cache", type=Path, help="folder that keeps the flow between starts")
     parser.add_argument("--show", type=Path, help="a folder of truth frames per clip to look at")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, with a checkpoint, after so long")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--limit", type=int, help="read only so many entries of each pack, for a rehearsal")
+    parser.add_argument("--limit", type=int, help="read only so many clips of each pack or set, for a rehearsal")
     parser.add_argument("--area", type=int, help="cut clips to squares of this side, for a rehearsal")
     return parser.parse_intermixed_args()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,8 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_truth(folder / "truth", "first", SECOND)
     models = {"bicubic": {"mean": {"PSNR-Y": 23.5, "LPIPS": 0.5}}, "ours": {"mean": {"PSNR-Y": 26.25, "LPIPS": 0.25}}}
     (folder / "vid4-bi.json").write_text(json.dumps({"protocol": {"source": "all frames"}, "models": models}))
+    steps = {"small": {"steps_per_second": 40.0, "peak_gib": 2.5}, "large": {"failed": "out of memory"}}
+    (folder / "training.json").write_text(json.dumps({"device": "a card", "runs": steps}))
     (folder / "run").mkdir()
     rows = ["step,seconds,loss,real_settled", "1,60,0.5,", "2,120,0.4,20", "3,180,0.3,21"]
     (folder / "run" / "curves.csv").write_text("\n".join(rows))
@@ -89,9 +92,16 @@ def test_everything_is_there(page: Any) -> None:  # noqa: ANN401
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.locator("#first .crops .label").all_inner_texts() == WAYS
     assert page.locator("#first .crops img").count() == len(WAYS)  # the frame has room for one detail
-    assert page.locator("caption").inner_text() == "Vid4 bi: all frames"
+    assert page.locator("caption").all_inner_texts() == ["Vid4 bi: all frames", "Training steps, a card"]
     assert page.locator("td.best").all_inner_texts() == ["26.250", "0.2500"]
     assert page.locator("polyline").count() == 2
+
+
+def test_steps_of_training_have_a_row_each(page_file: Path) -> None:
+    html = page_file.read_text()
+    assert "training steps, a card" in html
+    rows = html.split("training steps, a card")[1].split("</table>")[0]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", rows) == ["small", "40.000", "2.500", "large", "", ""]
 
 
 def test_the_slider_moves_and_the_pictures_can_be_chosen(page: Any) -> None:  # noqa: ANN401

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vs_rafrvsr.engine.tiles import TiledStack
+from vs_rafrvsr.models import frvsr
 from vs_rafrvsr.models.frvsr import FRVSR, State
 
 
@@ -37,6 +38,15 @@ def test_flow_of_any_size(size: tuple[int, int]) -> None:
     flow = net.flow(frames, frames, size)
     assert flow.shape == (2, 2, *size)
     assert flow.abs().max() <= 24
+
+
+def test_pairs_taken_a_few_at_a_time_have_the_same_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = model()
+    current, previous = torch.rand(2, 5, 3, 19, 29, generator=torch.Generator().manual_seed(1))
+    whole = net.fnet(current, previous)
+    for pixels in (2 * 19 * 29, 1):  # two pairs, and less than one
+        monkeypatch.setattr(frvsr, "MAX_PIXELS", pixels)
+        assert torch.allclose(net.fnet(current, previous), whole, atol=1e-5)
 
 
 def test_tiles_with_its_halo_are_exact() -> None:

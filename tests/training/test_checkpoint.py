@@ -17,10 +17,12 @@ def test_a_checkpoint_is_split_and_a_mixture_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
     tensors = {name: torch.full((20,), value) for name, value in (("a", 1.0), ("b", 2.0), ("c", 3.0))}
     stem = tmp_path / "deep" / "checkpoint"
+    assert not checkpoint.exists(stem)
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint at"):
         checkpoint.load(stem)
     first = checkpoint.save(stem, tensors, {"step": 1})
     assert len(first) == 3
+    assert checkpoint.exists(stem)
     found, record = checkpoint.load(stem)
     assert record == {"step": 1}
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
@@ -39,7 +41,7 @@ def test_a_checkpoint_is_split_and_a_mixture_is_refused(tmp_path: Path, monkeypa
 def test_a_stop_at_any_moment_leaves_one_checkpoint_whole(
     action: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same step twice too: a new run in an old one's folder comes to it again."""
+    """The same step twice too: a run that is tried anew comes to it again."""
     monkeypatch.setattr(checkpoint, "LARGEST_FILE", 100)
     stem, kept = tmp_path / "checkpoint", list[float]()
     (tmp_path / "checkpoint.safetensors").write_bytes(b"the weights of a recipe of this name")

@@ -54,12 +54,24 @@ def test_a_run_that_is_interrupted_goes_on(material: Path, tmp_path: Path) -> No
     assert steps == list(range(1, stopped + 2))
 
 
+def test_a_used_folder_is_left_alone(material: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.0.safetensors").write_bytes(b"a run of many hours")
+    (tmp_path / "curves.csv").write_text("and its curves")
+    done = subprocess.run(command(material, tmp_path), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    said = f"train: {tmp_path} has the checkpoint of a run: go on with it by --resume, or choose another --out"
+    assert done.stderr.splitlines() == [said]
+    assert (tmp_path / "curves.csv").read_text() == "and its curves"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["rat=1e-3"], r"^train: unknown key rat: did you mean rate"),
         (["flow.weights=nowhere.safetensors"], r"^train: .*nowhere\.safetensors"),
-        (["--resume"], r"^train: .*checkpoint"),
+        (["--vimeo", "nowhere", "--resume"], r"^train: .* has no checkpoint to resume$"),
+        (["--vimeo", "nowhere", "losses.perceptual=1.0", "losses.features=none.pth"], r"^train: .*none\.pth"),
+        (["--vimeo", "nowhere", "start=weights of a"], r"^train: start = 'weights of a': .* start=FILE$"),
         (["--vimeo", "nowhere"], r"^train: .*nowhere"),
     ],
 )

@@ -32,9 +32,9 @@ def test_vimeo_septuplets_by_their_list(tmp_path: Path) -> None:
     assert reading.skipped == {
         "00001/0002": "no file im7.png",
         "00002/0001": "no file im1.png",
-        "00003/0001": "unreadable image",
+        "00003/0001": "unreadable image im4.png",
     }
-    skipped = "00001/0002: no file im7.png; 00002/0001: no file im1.png; 00003/0001: unreadable image"
+    skipped = "00001/0002: no file im7.png; 00002/0001: no file im1.png; 00003/0001: unreadable image im4.png"
     assert reading.summary() == f"1 read, 3 skipped ({skipped})"
     assert data.Reading(reading.sources).summary() == "1 read, 0 skipped"
 
@@ -77,6 +77,18 @@ def test_folders_of_frames(tmp_path: Path) -> None:
     (source,) = reading.sources
     assert source.hr.shape == (8, 3, 48, 64)  # cut to multiples of 8
     assert reading.skipped == {"mixed": "frames of different sizes", "short": "3 frames, 7 needed"}
+    (first,) = data.read_folders(tmp_path, limit=1).sources
+    assert first.name == "good"
+
+
+def test_an_empty_file_is_skipped_by_name_and_the_others_are_read(tmp_path: Path) -> None:
+    for name in ("broken", "whole"):
+        for i in range(2):
+            write_image(tmp_path / name / f"{i}.png", 48, 64)
+    (tmp_path / "broken" / "1.png").write_bytes(b"")
+    reading = data.read_folders(tmp_path, shortest=2)
+    assert [source.name for source in reading.sources] == ["whole"]
+    assert reading.summary() == "1 read, 1 skipped (broken: unreadable image 1.png)"
 
 
 def test_sides_are_cut_as_a_protocol_or_the_training_asks(tmp_path: Path) -> None:

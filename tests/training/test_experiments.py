@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import cv2
 import pytest
+import torchvision
+from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.training.fabricated import clip, picture
+from tests.training.fabricated import clip, picture, tiny
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WEIGHTS = SCRIPTS.parent / "vs_rafrvsr" / "weights" / "rafrvsr.safetensors"
@@ -66,12 +71,49 @@ def test_flow_networks_are_trained_and_compared(pack: Path, tmp_path: Path) -> N
             assert row["ms 16x16"] > 0
 
 
-def test_the_steps_of_a_recipe_are_timed(pack: Path, tmp_path: Path) -> None:
-    names, file = ["frvsr-bi"], tmp_path / "speed.json"
-    table = SCRIPTS / "recipes" / "speed.toml"
-    run("measure_training.py", table, "--packs", pack, "--steps", "2", "--json", file, "--rehearse", "--runs", *names)
+def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Path, tmp_path: Path) -> None:
+    out, table = tmp_path / "runs", SCRIPTS / "recipes" / "losses.toml"
+    plan = [table, "--packs", pack, "--seconds", "0.1", "--out", out, "--rehearse", "losses.network=squeezenet1_1"]
+    plan += ["losses.features=nowhere.safetensors", "--runs", "baseline", "no-perceptual"]
+    said = run("plateau.py", *plan)
+    assert re.search(r"baseline: FAILED .*nowhere\.safetensors", said)
+    assert sorted(file.name for file in out.glob("*.claim")) == ["no-perceptual.claim"]
+    assert (out / "no-perceptual.json").is_file()
+    (out / "baseline.claim").touch()  # as a process that was killed leaves it
+    said = run("plateau.py", *plan)
+    assert "baseline: claimed, no result" in said
+    assert "no-perceptual:" not in said
+
+
+def test_an_interrupted_run_gives_up_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plateau = runpy.run_path(str(SCRIPTS / "plateau.py"))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    assert plateau["claim"](tmp_path, "a")
+    assert not plateau["claim"](tmp_path, "a")
+    monkeypatch.setitem(plateau["attempt"].__globals__, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plateau["attempt"]("a", tiny(), {}, None, None, Namespace(out=tmp_path), 0.0)
+    assert plateau["claim"](tmp_path, "a")
+
+
+def test_the_steps_of_recipes_are_timed_one_after_the_other(pack: Path, tmp_path: Path) -> None:
+    file = tmp_path / "training.json"
+    options = [SCRIPTS / "recipes" / "speed.toml", "--packs", pack, "--steps", "2", "--json", file, "--rehearse"]
+    run("measure_training.py", *options, "--runs", "frvsr-bi")
+    features = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    save_file(features, tmp_path / "features.safetensors")
+    changed = [f"losses.features={tmp_path}/features.safetensors"]
+    table = tmp_path / "speed.toml"
+    text = (SCRIPTS / "recipes" / "speed.toml").read_text()
+    table.write_text(re.sub('"vgg16"', '"squeezenet1_1"', text))
+    options[0] = table
+    run("measure_training.py", *options, *changed, "--runs", "rafrvsr-texture", "seed-project")
     found = json.loads(file.read_text())["runs"]
-    assert list(found) == names
+    assert list(found) == ["frvsr-bi", "rafrvsr-texture", "seed-project"]
+    assert "not the weights of vgg19" in found.pop("seed-project")["failed"]
     for row in found.values():
         assert row["steps_per_second"] > 0
         assert 0 <= row["waiting_for_data"] < 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_a_state_that_is_not_finite_is_not_handed_on(prepared: Prepared, tmp_pat
 
 
 def test_curves_go_on_where_the_checkpoint_stands(prepared: Prepared, tmp_path: Path) -> None:
-    """What was done after it is done again, and written once; a new run in the same folder begins anew."""
+    """What was done after it is done again, and written once; a run that is tried anew begins anew."""
     recipe = tiny(steps=6, report_every=1, checkpoint_every=2, validate_every=6)
 
     def steps() -> list[int]:
@@ -162,7 +163,7 @@ def test_a_checkpoint_of_other_clips_or_another_frozen_network_is_refused(prepar
             losses={
                 "perceptual": 1.0,
                 "network": "squeezenet1_1",
-                "layers": [1],
+                "layers": ["features.1"],
                 "features": str(tmp_path / f"features{seed}.safetensors"),
             },
         )
@@ -207,7 +208,7 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
         {"precision": "bf16", "muon": {"on": "body"}, "life": 2},
-        {"model": {"refine": 4, "previous": "detail", "previous_lr": True, "phase": True}},
+        {"model": {"refine": 4, "previous_lr": True, "phase": True}},
         {
             "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
             "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
@@ -231,7 +232,11 @@ def test_the_perceptual_term_takes_part(prepared: Prepared, tmp_path: Path) -> N
     torch.manual_seed(0)
     features = torchvision.models.squeezenet1_1(weights=None).features
     save_file({f"features.{n}": t for n, t in features.state_dict().items()}, tmp_path / "features.safetensors")
-    plan = {"network": "squeezenet1_1", "layers": [1, 3], "features": str(tmp_path / "features.safetensors")}
+    plan = {
+        "network": "squeezenet1_1",
+        "layers": ["features.1", "features.3"],
+        "features": str(tmp_path / "features.safetensors"),
+    }
     every = {"mse": 1.0, "charbonnier": 0.0, "perceptual": 0.5, "total_variation": 0.1, "flow_original": 0.2}
     trainer = Trainer(tiny(steps=2, losses={**plan, **every}), prepared, CPU, tmp_path / "run")
     (row,) = trainer.run()
@@ -333,6 +338,15 @@ def test_start_weights_replace_what_fits(prepared: Prepared, tmp_path: Path) -> 
     )
     assert f"{len(own) - 1} of {len(own)} tensors from {tmp_path}/start.safetensors" in begun.describe()
     assert "tensors from" not in trainer.describe()
+
+
+def test_training_clips_may_go_once_the_trainer_has_them(prepared: Prepared, tmp_path: Path) -> None:
+    whole = losses_of(Trainer(tiny(), prepared, CPU, tmp_path / "whole"))
+    trainer = Trainer(tiny(), prepared, CPU, tmp_path)
+    held = weakref.ref(prepared.train[0].hr)
+    prepared.train.clear()
+    assert held() is None
+    assert losses_of(trainer) == whole
 
 
 def test_a_log_names_clips_left_out_and_says_where_nothing_validates(prepared: Prepared, tmp_path: Path) -> None:

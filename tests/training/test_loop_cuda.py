@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,28 @@ def test_the_graph_takes_the_steps_that_eager_code_takes(prepared: Prepared, tmp
     a, b = (float(trainer.sums["loss"]) / 20 for trainer in (graphed, eager))
     assert a == pytest.approx(b, rel=1e-3)
     assert torch.allclose(graphed.optimiser.weights, eager.optimiser.weights, atol=2e-3)
+
+
+def test_every_step_has_its_own_plan_though_the_device_lags_behind(prepared: Prepared, tmp_path: Path) -> None:
+    trainer, seen, drawn = Trainer(RECIPE, prepared, CUDA, tmp_path), list[torch.Tensor](), list[torch.Tensor]()
+
+    def step() -> None:
+        torch.cuda._sleep(20_000_000)  # so that the next plans are drawn before this one's copy has begun
+        seen.append(trainer.plan.clone())
+        drawn.append(torch.from_numpy(trainer.drawn))
+
+    trainer._advance = step
+    trainer.advance(9)
+    assert torch.equal(torch.stack(seen).cpu(), torch.stack(drawn))
+
+
+def test_a_closed_trainer_lets_its_graph_go(prepared: Prepared, tmp_path: Path) -> None:
+    trainer = Trainer(RECIPE, prepared, CUDA, tmp_path)
+    trainer.advance(1)
+    graph = weakref.ref(trainer._advance.__self__)  # type: ignore[union-attr]
+    assert graph() is not None
+    trainer.close()
+    assert graph() is None
 
 
 @pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"life": 4.0}])

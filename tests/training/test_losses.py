@@ -106,7 +106,7 @@ def test_perceptual_compares_the_layers_asked_for(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = torchvision.models.squeezenet1_1(weights=None)
     save_file({name: t.contiguous() for name, t in network.state_dict().items()}, tmp_path / "net.safetensors")
-    term = losses.Perceptual("squeezenet1_1", layers=(0,), weights=tmp_path / "net.safetensors")
+    term = losses.Perceptual("squeezenet1_1", layers=("features.0",), weights=tmp_path / "net.safetensors")
     output, truth = torch.rand(2, 1, 2, 3, 32, 32)
     std = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     difference = network.features[0].weight  # the bias and the mean cancel in the difference
@@ -123,15 +123,32 @@ def squeezenet(file: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize(("layers", "expected"), [((0,), 9), ((1,), 6.25), ((0, 1), (9 + 6.25) / 2)])
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [(("features.0",), 9), (("features.1",), 6.25), (("features.0", "features.1"), (9 + 6.25) / 2)],
+)
 @pytest.mark.parametrize("name", ["net.safetensors", "net.pth"])
 def test_layers_are_averaged_and_each_seen_as_it_left_its_own(
-    layers: tuple[int, ...], expected: float, name: str, tmp_path: Path
+    layers: tuple[str, ...], expected: float, name: str, tmp_path: Path
 ) -> None:
     """Red at 2 and -1 deviations from ImageNet's mean: 2.5 and -0.5 with the bias, 2.5 and 0 after the ReLU."""
     term = losses.Perceptual("squeezenet1_1", layers, squeezenet(tmp_path / name))
     output, truth = (torch.full((1, 1, 3, 32, 32), 0.485 + 0.229 * at) for at in (2, -1))
     assert term(clip_of(output, truth)).tolist() == pytest.approx([expected / 64], rel=1e-4)
+
+
+def test_a_network_of_another_build_teaches_from_a_file_of_its_first_layers(tmp_path: Path) -> None:
+    """A residual network by its stages; its classifier and later stages are not in the file."""
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None).eval()
+    held = {name: t for name, t in network.state_dict().items() if name.startswith(("conv1", "bn1", "layer1"))}
+    save_file(held, tmp_path / "first.safetensors")
+    term = losses.Perceptual("resnet18", ("layer1",), tmp_path / "first.safetensors")
+    output, truth = torch.rand(2, 1, 2, 3, 32, 32)
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    first = torch.nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
+    a, b = (first((x[0] - mean) / std) for x in (output, truth))
+    assert torch.allclose(term(clip_of(output, truth)), (a - b).square().mean((1, 2, 3)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "AlexNet"])
@@ -143,16 +160,16 @@ def test_the_judge_may_not_teach(name: str) -> None:
 @pytest.mark.parametrize(
     ("network", "layers", "message"),
     [
-        ("resnet18", (0,), "'resnet18': it has no sequence of `features`; torchvision's VGG"),
-        ("squeezenet1_1", (99,), r"layers \(99,\): squeezenet1_1 has 0 to 12"),
-        ("squeezenet1_1", (-1,), "has 0 to 12"),
-        ("squeezenet1_1", (), "has 0 to 12"),
-        ("squeezenet1_0", (0,), r"not the weights of squeezenet1_0, features\.0\.weight is missing or does not fit"),
-        ("mobilenet_v3_small", (0,), r"not the weights of mobilenet_v3_small, features\.0\.0\.weight is missing"),
+        ("vgg91", ("features.0",), "'vgg91': not a classifier of torchvision; try 'vgg19'"),
+        ("fasterrcnn_resnet50_fpn", ("backbone",), "not a classifier"),
+        ("squeezenet1_1", ("features.99",), r"layers \('features.99',\): squeezenet1_1 has features\.0 to flatten"),
+        ("squeezenet1_1", (), "layers: give at least one"),
+        ("squeezenet1_0", ("features.0",), r"not the weights of squeezenet1_0, features\.0\.weight is missing or does"),
+        ("resnet18", ("layer1",), r"not the weights of resnet18, conv1\.weight is missing"),
     ],
 )
 def test_a_network_or_layer_or_file_that_cannot_be_says_what_can(
-    network: str, layers: tuple[int, ...], message: str, tmp_path: Path
+    network: str, layers: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=message):
         losses.Perceptual(network, layers, squeezenet(tmp_path / "net.safetensors"))

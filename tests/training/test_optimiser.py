@@ -161,6 +161,17 @@ def test_rows_brings_every_filter_to_one_size() -> None:
     assert sizes.tolist() == pytest.approx([0.2e-2] * 4, rel=1e-3)
 
 
+@pytest.mark.parametrize("rows", [False, True])
+def test_the_second_moment_is_kept_for_those_who_use_it(rows: bool) -> None:
+    net = small_net()
+    optimiser = muon_of(net, rows=rows)
+    biases = sum(p.numel() for p in net.parameters() if p.dim() == 1)
+    assert optimiser.state()["second"].numel() == (len(optimiser.weights) if rows else biases)
+    optimiser.backward(loss_of(net, 0))
+    optimiser.step(torch.tensor(1e-2))
+    assert (optimiser.second > 0).all()
+
+
 def test_weight_decay_shrinks_muon_s_matrices_alone() -> None:
     nets = small_net(), small_net()
     optimisers = muon_of(nets[0]), muon_of(nets[1], decay=0.5)

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.fabricated import clip
+from tests.training.fabricated import clip, tiny
 from vs_rafrvsr.models.warp import warp
-from vs_rafrvsr.training.data import DataError
+from vs_rafrvsr.training.data import DataError, Source
 from vs_rafrvsr.training.degrade import KINDS, PHASE
 from vs_rafrvsr.training.pool import PLAN, Pool
+from vs_rafrvsr.training.prepare import _bare, fast_clips
 
+CPU = torch.device("cpu")
 EVERY_AUGMENTATION = list(itertools.product((0, 1), (0, 1), (0, 1), (1, -4)))
 """Flips, transposition, and the time of the first of 4 frames: forwards, or backwards from frame 4."""
 
@@ -120,6 +122,14 @@ def test_clips_that_cannot_serve_are_named() -> None:
     assert pool.left_out == ["short", "low"]
     with pytest.raises(DataError, match="no clip of 1 has 4 frames of more than 16x16"):
         Pool([clip("short", 3, 96, 128)], frames=4, crop=16, phase=-1.5)
+
+
+def test_a_clip_that_cannot_serve_is_named_once_of_all_its_copies() -> None:
+    recipe = tiny(frames=2, data={"variants": 3})
+    sources = [Source(name, name, clip(name, 6, side, side).hr.numpy()) for name, side in (("a#b", 64), ("long", 96))]
+    made = [_bare(s, v, 0, recipe, CPU) for s in [*sources, *fast_clips(sources, recipe)] for v in range(3)]
+    assert [c.name for c in made[-2:]] == ["long, double speed#1", "long, double speed#2"]
+    assert Pool(made, frames=2, crop=16, phase=-1.5).left_out == ["a#b"]
 
 
 def test_camera_clips_are_drawn_by_their_weight() -> None:

@@ -116,6 +116,20 @@ def test_a_subset_of_vimeo(tmp_path: Path) -> None:
     assert all(is_validation(c.source, 2) for c in split.real)
 
 
+def test_folders_of_frames_are_trained_on_and_those_too_short_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, frames in {"a": 4, "b": 3, "c": 4, "short": 2}.items():
+        for i in range(frames):
+            write_image(tmp_path / name / f"{i}.png", 64, 96, value=30 * i)
+    recipe = change(RECIPE, {"frames": 3})
+    found = Material.of_folders(tmp_path, recipe, Shape())
+    assert "3 read, 1 skipped (short: 2 frames, 3 needed)" in capsys.readouterr().out
+    split = prepare(found, recipe, make_net(recipe, CPU), CPU, None, Shape())
+    assert sorted({c.source for c in (*split.train, *split.real)}) == ["a", "b", "c"]
+    assert len(Material.of_folders(tmp_path, recipe, Shape(limit=2)).clips) == 2
+
+
 def test_clips_at_double_speed_are_drawn_less_and_never_validated() -> None:
     recipe = change(RECIPE, {"frames": 2, "data": {"stills_clips": 0, "fast_weight": 0.25}})
     found = made(recipe)

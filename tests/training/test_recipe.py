@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vs_rafrvsr.training import recipe
+from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.recipe import Recipe, RecipeError
 
 RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.toml"))
@@ -29,6 +30,7 @@ def test_overrides_reach_tables_and_keep_types(tmp_path: Path) -> None:
         ("steps=1.5", "steps = 1.5: expected int"),
         ("steps=true", "steps = True: expected int"),
         ("precision=int8", "precision = 'int8': one of 'bf16', 'fp16', 'fp32'"),
+        ("data.degradation=BI", "data.degradation = 'BI': one of 'bi', 'bd', 'bd-1.5', 'real'"),
         ("betas=[0.9]", "betas = .*: a list of 2"),
         ("model=3", "model is a table"),
         ("rate", "write key=value"),
@@ -54,6 +56,11 @@ def test_a_record_of_an_earlier_version_lacks_keys_and_fits() -> None:
     assert recipe.differences(Recipe(name="b"), record) == []
     record["losses"]["mse"] = 1.0
     assert recipe.differences(Recipe(name="b"), record) == ["losses.mse"]
+
+
+def test_every_degradation_can_be_named() -> None:
+    for kind in PHASE:
+        assert recipe.change(Recipe(name="a"), {"data": {"degradation": kind}}).data.degradation == kind
 
 
 @pytest.mark.parametrize("file", [f for f in RECIPES if f not in TABLES], ids=lambda f: f.stem)

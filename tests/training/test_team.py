@@ -50,15 +50,16 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def train(material: Path, out: Path, processes: int, *options: str) -> list[float]:
+def train(material: Path, out: Path, processes: int, *options: str, device: str = "cpu") -> list[float]:
     """The losses of a run, as its curves tell them."""
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
     plan = [str(TRAIN), str(material / "recipe.toml"), FLOW]
-    plan += ["--vimeo", str(material), "--out", str(out), "--device", "cpu"]
+    plan += ["--vimeo", str(material), "--out", str(out), "--device", device]
     run = subprocess.run(
         [sys.executable, "-P", *torchrun, *plan, *options], capture_output=True, text=True, timeout=300, check=False
     )
     assert run.returncode == 0, run.stderr
+    assert run.stdout.count(" to prepare") == 1, "one process speaks for all"
     return [float(row["loss"]) for row in csv.DictReader((out / "curves.csv").open())]
 
 
@@ -75,6 +76,34 @@ def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(m
     for file in tmp_path.glob("*/recipe.safetensors"):
         for name, tensor in load_file(file).items():
             assert torch.allclose(tensor.float(), wanted[name].float(), rtol=0, atol=2e-4), f"{file}: {name}"
+
+
+def test_a_batch_that_cannot_be_shared_is_seen_before_the_clips_are_read(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    plan = [str(TRAIN), str(tmp_path / "recipe.toml"), FLOW, "batch=3", "--vimeo", "nowhere", "--device", "cpu"]
+    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    run = subprocess.run(
+        [*torchrun, *plan, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert run.returncode != 0
+    assert "train: a batch of 3 cannot be shared evenly by 2 processes" in run.stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU")
+def test_two_gpus_train_as_one_does_and_come_to_an_end(material: Path, tmp_path: Path) -> None:
+    """To what bf16 leaves of the order of a batch's rows."""
+    alone = train(material, tmp_path / "alone", 1, device="cuda:1")
+    assert train(material, tmp_path / "together", 2, device="cuda") == pytest.approx(alone, rel=1e-2)
+
+
+def test_alone_on_a_gpu_of_a_number_that_one_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = list[torch.device]()
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in ("cpu", "cuda", "cuda:1"):
+        assert Team.join(torch.device(name)) == (Team(), torch.device(name))
+    assert chosen == [torch.device("cuda:1")]
 
 
 def test_every_row_of_a_batch_is_somebodys() -> None:

@@ -54,7 +54,8 @@ def test_the_original_project_s_recipe_trains_on_either_layout(layout: Callable[
     features = torchvision.models.squeezenet1_1(weights=None).state_dict()
     save_file(features, tmp_path / "features.safetensors")
     small = ["steps=1", "crop=8", "model.channels=4", "model.blocks=1", "data.subset=5", "data.validation_every=2"]
-    small += ["losses.network=squeezenet1_1", "losses.layers=[3]", f"losses.features={tmp_path}/features.safetensors"]
+    small += ["losses.network=squeezenet1_1", 'losses.layers=["features.3"]']
+    small += [f"losses.features={tmp_path}/features.safetensors"]
     plan = recipe.load(RECIPE, [*small, f"flow.weights={WEIGHTS}"])
     material = Material.of_vimeo(tmp_path, plan, Shape())
     prepared = prepare(material, plan, make_net(plan, CPU), CPU, None, Shape())

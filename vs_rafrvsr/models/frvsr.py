@@ -20,6 +20,8 @@ from vs_rafrvsr.models.warp import SCALE, BicubicBase, space_to_depth, upsample_
 LEAK = 0.2
 LARGEST_FLOW = 24.0
 """LR pixels; the paper's tanh ends FNet, its range is TecoGAN's."""
+MAX_PIXELS = 2**24
+"""Most pixels of FNet's input at once: PyTorch's channels_last upsampling counts its 64 channels of them in 32 bits."""
 
 
 class Features(NamedTuple):
@@ -50,8 +52,15 @@ class FNet(nn.Module):
     def forward(self, current: Tensor, previous: Tensor) -> Tensor:
         """Frames (B, 3, h, w) in [0, 1] -> flow (B, 2, h, w) from current to previous, in pixels.
 
-        The input is centred, else the network does not leave zero flow; sides are padded to multiples of 8.
+        Many pairs are taken a few at a time; how many depends on the size alone.
         """
+        height, width = current.shape[-2:]
+        pairs = max(1, MAX_PIXELS // (height * width))
+        parts = [self._match(*pair) for pair in zip(current.split(pairs), previous.split(pairs), strict=True)]
+        return torch.cat(parts)
+
+    def _match(self, current: Tensor, previous: Tensor) -> Tensor:
+        """The input is centred, else the network does not leave zero flow; sides are padded to multiples of 8."""
         height, width = current.shape[-2:]
         x = torch.cat([current, previous], 1) * 2 - 1
         x = F.pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")

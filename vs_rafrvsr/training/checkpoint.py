@@ -49,6 +49,11 @@ def save(stem: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> list
     return files
 
 
+def exists(stem: Path) -> bool:
+    """Whether there is one; whether it is whole, `load` sees."""
+    return _first(stem).exists()
+
+
 def load(stem: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the record of a checkpoint.
 
@@ -57,7 +62,7 @@ def load(stem: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     tensors: dict[str, Tensor] = {}
     first = _first(stem)
-    if not first.exists():
+    if not exists(stem):
         raise CheckpointError(f"no checkpoint at {first}")
     with safe_open(first, "pt") as file:
         header = file.metadata()

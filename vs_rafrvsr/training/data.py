@@ -105,7 +105,9 @@ def read_stills(folder: Path, smallest: int = 320, limit: int | None = None) -> 
     return _read(_index(folder / "stills.json")[:limit], still, lambda entry: str(entry["file"]))
 
 
-def read_folders(root: Path, shortest: int = 7, lr_root: Path | None = None, multiple: int = 8) -> Reading:
+def read_folders(
+    root: Path, shortest: int = 7, lr_root: Path | None = None, multiple: int = 8, limit: int | None = None
+) -> Reading:
     """Folders of frames, one clip each, in name order; `lr_root` may hold a folder of LR frames under the same name.
 
     Sides are cut to multiples of `multiple`, which is one of SCALE.
@@ -115,7 +117,8 @@ def read_folders(root: Path, shortest: int = 7, lr_root: Path | None = None, mul
         small = _images(lr_root / folder.name) if lr_root else None
         return _clip_of(folder.name, folder.name, _images(folder), small, shortest, multiple)
 
-    return _read(sorted(p for p in root.iterdir() if p.is_dir()), clip, lambda folder: folder.name).checked(root)
+    folders = sorted(p for p in root.iterdir() if p.is_dir())
+    return _read(folders[:limit], clip, lambda folder: folder.name).checked(root)
 
 
 def read_vimeo(root: Path, names: Sequence[str]) -> Reading:
@@ -150,9 +153,14 @@ def vimeo_list(root: Path, subset: int | None = None, seed: int = 0) -> list[str
 
 def read_image(path: Path, multiple: int = 8) -> Frames:
     """(3, H, W) RGB uint8, sides cut to multiples of `multiple`."""
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR) if path.is_file() else None
+    if not path.is_file():
+        raise SkipError(f"no file {path.name}")
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # an empty file, or more pixels than OpenCV takes
+        image = None
     if image is None:
-        raise SkipError("unreadable image" if path.is_file() else f"no file {path.name}")
+        raise SkipError(f"unreadable image {path.name}")
     planes: Frames = _planes(image[None, ..., ::-1], multiple)[0]
     return planes
 

@@ -11,7 +11,7 @@ from vs_rafrvsr.errors import WeightsError
 from vs_rafrvsr.training.degrade import MADE_FOR, PHASE
 from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.recipe import Recipe
-from vs_rafrvsr.training.variants import Variant
+from vs_rafrvsr.training.variants import is_plain
 
 
 def write(path: Path, trainer: Trainer) -> None:
@@ -51,11 +51,6 @@ def config(recipe: Recipe) -> dict[str, Any]:
     size = {"channels": recipe.model.channels, "blocks": recipe.model.blocks}
     flow = {"flow_updates": recipe.flow.updates, "flow_input_scale": recipe.flow.scale}
     return size | (flow if recipe.architecture == "rafrvsr" else {}) | {"offset": PHASE[recipe.data.degradation]}
-
-
-def is_plain(variant: Variant) -> bool:
-    """Whether a network is `models.RAFRVSR` itself, of any size."""
-    return dataclasses.replace(variant, channels=64, blocks=10, previous_dropout=0.0) == Variant()
 
 
 def record(recipe: Recipe) -> dict[str, Any]:

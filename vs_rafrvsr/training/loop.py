@@ -21,7 +21,7 @@ from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
 from vs_rafrvsr.training.prepare import Prepared
 from vs_rafrvsr.training.recipe import Recipe, differences
-from vs_rafrvsr.training.start import make_net, start_weights
+from vs_rafrvsr.training.start import make_net, make_perceptual, start_weights
 from vs_rafrvsr.training.team import Team
 from vs_rafrvsr.training.unroll import Unroll
 from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
@@ -38,6 +38,8 @@ class DivergedError(RuntimeError):
 
 class Trainer:
     """One run of a recipe over prepared clips; its whole state goes into a checkpoint and back.
+
+    The clips of `prepared.train` are copied; whoever needs them no longer may clear the list.
 
     Raises:
         RecipeError: the recipe's batch cannot be shared evenly by the team.
@@ -91,9 +93,8 @@ class Trainer:
         plan = self.recipe.losses
         weights = {name: getattr(plan, name) for name in (*losses.TERMS, "perceptual") if getattr(plan, name)}
         terms = {name: losses.TERMS[name] for name in weights if name in losses.TERMS}
-        if plan.perceptual:
-            file = Path(plan.features) if plan.features else None
-            terms["perceptual"] = losses.Perceptual(plan.network, plan.layers, file).to(self.device)
+        if (perceptual := make_perceptual(self.recipe)) is not None:
+            terms["perceptual"] = perceptual.to(self.device)
         return weights, terms
 
     def _fingerprints(self) -> dict[str, str]:
@@ -192,7 +193,9 @@ class Trainer:
         self.drawn = self.pool.draw(
             self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, recipe.life, recipe.followed
         )
-        self.plan.copy_(torch.from_numpy(self.drawn[self.share]))
+        rows = torch.from_numpy(self.drawn[self.share])
+        # From pinned memory a copy does not wait for the step before; PyTorch keeps the memory until it is done.
+        self.plan.copy_(rows.pin_memory() if self.plan.is_cuda else rows, non_blocking=True)
 
     def schedule(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine down to final_rate of it."""
@@ -214,6 +217,10 @@ class Trainer:
                 self._wait()
         self._wait()
         self.seconds += time.perf_counter() - start
+
+    def close(self) -> None:
+        """Let the step's CUDA graph go: while it holds NCCL's calls, a team cannot be left (pytorch #115388)."""
+        self._advance = None
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the recipe's last step; yields a row at every report, scores in it where validation was due."""

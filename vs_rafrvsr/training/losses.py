@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from vs_rafrvsr.models.warp import SCALE, warp
 from vs_rafrvsr.training import checkpoint
@@ -95,60 +96,58 @@ class Perceptual(nn.Module):
     """Squared difference of a feature network's responses (Johnson et al. 2016), its layers weighted alike.
 
     Args:
-        network: a torchvision classifier with a sequence of `features`, by name (`vgg19`, `squeezenet1_1`, ...); never
-            AlexNet, whose LPIPS judges the result.
-        layers: indices into `features` whose outputs are compared.
-        weights: a file in torchvision's names, safetensors or .pth; torchvision's own weights when None.
+        network: any of torchvision's classifiers by name (`vgg19`, `resnet50`, ...) but AlexNet, whose LPIPS judges the
+            result. Transformers of a fixed input size, as `vit_b_16`, need a crop of a quarter of that.
+        layers: its modules or nodes whose outputs are compared, as torchvision's `get_graph_node_names` names them.
+        weights: a file in torchvision's names, safetensors or .pth, which needs to hold what those layers depend on
+            alone; torchvision's own weights when None.
 
     Raises:
-        RecipeError: the network has no such layers, or the file is another network's.
+        RecipeError: there is no such network or layer, or the file is another network's.
+        OSError: the file cannot be read, or torchvision's weights cannot be fetched.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: str = "vgg19", layers: tuple[int, ...] = (35,), weights: Path | None = None) -> None:
+    def __init__(
+        self, network: str = "vgg19", layers: tuple[str, ...] = ("features.35",), weights: Path | None = None
+    ) -> None:
         super().__init__()
-        if network.lower() == "alexnet":  # torchvision does not mind the case either
+        name = network.lower()  # torchvision does not mind the case either
+        if name == "alexnet":
             raise RecipeError(f"perceptual network {network!r}: it judges (LPIPS), so it must not teach; try 'vgg19'")
-        model = torchvision.models.get_model(network, weights="DEFAULT" if weights is None else None)
-        features = getattr(model, "features", None)
-        if not isinstance(features, nn.Sequential):
-            raise RecipeError(
-                f"perceptual network {network!r}: it has no sequence of `features`; torchvision's VGG, SqueezeNet, "
-                "DenseNet, MobileNet, EfficientNet and ConvNeXt have"
-            )
-        if not layers or not all(0 <= index < len(features) for index in layers):
-            raise RecipeError(f"perceptual layers {layers}: {network} has 0 to {len(features) - 1}")
-        self.features = features[: max(layers) + 1]
-        for module in self.features.modules():
-            if isinstance(module, nn.ReLU):
+        if name not in torchvision.models.list_models(torchvision.models):
+            raise RecipeError(f"perceptual network {network!r}: not a classifier of torchvision; try 'vgg19'")
+        if not layers:
+            raise RecipeError("perceptual layers: give at least one")
+        model = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
+        for module in model.modules():
+            if getattr(module, "inplace", False):
                 module.inplace = False  # it would overwrite the response of the layer before
+        try:
+            self.features = create_feature_extractor(model, list(layers))
+        except ValueError:
+            first, *_, last = get_graph_node_names(model)[1][1:]
+            raise RecipeError(
+                f"perceptual layers {layers}: {network} has {first} to {last}, by layer or block"
+            ) from None
         if weights is not None:
             self._load(weights, network)
-        self.layers = layers
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None])
         self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225])[:, None, None])
         self.requires_grad_(False).eval()
 
     def _load(self, weights: Path, network: str) -> None:
         held, own = checkpoint.read(weights), self.features.state_dict()
-        found = {name: held[f"features.{name}"] for name in own if f"features.{name}" in held}
         for name, tensor in own.items():
-            if name not in found or found[name].shape != tensor.shape:
-                raise RecipeError(
-                    f"{weights}: not the weights of {network}, features.{name} is missing or does not fit"
-                )
-        self.features.load_state_dict(found)
+            if name not in held or held[name].shape != tensor.shape:
+                raise RecipeError(f"{weights}: not the weights of {network}, {name} is missing or does not fit")
+        self.features.load_state_dict({name: held[name] for name in own})
 
     def responses(self, frames: Tensor) -> list[Tensor]:
         """Frames (N, 3, H, W) in [0, 1] -> the chosen layers' outputs."""
-        x, kept = (frames - self.mean) / self.std, []
-        for index, layer in enumerate(self.features):
-            x = layer(x)
-            if index in self.layers:
-                kept.append(x)
-        return kept
+        return list(self.features((frames - self.mean) / self.std).values())
 
     def forward(self, clip: Clip) -> Tensor:
         """One number per frame, (T,)."""

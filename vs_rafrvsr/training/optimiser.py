@@ -1,6 +1,6 @@
 """Adam and Muon over one flat vector of parameters, made for whole-step CUDA graphs and exact resume.
 
-Weights, gradients, both moments and the running average are one fp32 vector each; a step is a handful of kernels, a
+Weights, gradients, each moment and the running average are one fp32 vector each; a step is a handful of kernels, a
 checkpoint a handful of tensors. A step whose gradient is not finite changes nothing and is counted.
 """
 
@@ -75,7 +75,7 @@ class Optimiser:
         self.betas, self.clip, self.decay, self.scaled, self.muon = betas, clip, ema, scaled, muon
         self.weights = torch.cat([_flat(p.detach()) for p, _ in rated]).float()
         self.gradient = torch.zeros_like(self.weights)
-        self.first, self.second = torch.zeros_like(self.weights), torch.zeros_like(self.weights)
+        self.first = torch.zeros_like(self.weights)
         self.average = self.weights.clone()
         one = torch.ones((), device=self.weights.device)
         self.count, self.skipped, self.norm, self.nothing = (one * 0 for _ in range(4))
@@ -91,6 +91,8 @@ class Optimiser:
             p.data, p.grad = _view(self.weights[at:end], p), _view(self.gradient[at:end], p)
             at = end
         self.split = self.blocks[-1].end if self.blocks else 0
+        self.second = torch.zeros_like(self.weights[0 if muon.rows else self.split :])
+        """Of Adam's parameters; in front of them Muon's, where it brings rows to one size."""
 
     def _into_block(self, start: int, end: int, matrix: tuple[int, int]) -> None:
         last = self.blocks[-1] if self.blocks else None
@@ -126,7 +128,8 @@ class Optimiser:
     def _adam(self, gradient: Tensor, kept: Tensor) -> Tensor:
         """Adam's update of the parameters behind Muon's."""
         beta1, beta2 = self.betas
-        gradient, first, second = (x[self.split :] for x in (gradient, self.first, self.second))
+        gradient, first = gradient[self.split :], self.first[self.split :]
+        second = self.second[self.split if self.muon.rows else 0 :]
         first += kept * (1 - beta1) * (gradient - first)
         second += kept * (1 - beta2) * (gradient**2 - second)
         root = (second / self._grown(beta2)).sqrt()
@@ -140,12 +143,12 @@ class Optimiser:
         serves both (Liu et al. 2025, arXiv 2502.16982).
         """
         momentum, beta2 = self.muon.momentum, self.betas[1]
-        gradient, first, second = (x[block.start : block.end] for x in (gradient, self.first, self.second))
+        gradient, first = (x[block.start : block.end] for x in (gradient, self.first))
         first += kept * (1 - momentum) * (gradient - first)
         direction = orthogonalise(torch.lerp(gradient, first, momentum).view(block.shape))
         if not self.muon.rows:
             return direction.flatten() * (0.2 * math.sqrt(max(block.shape[1:])))
-        energy = second.view(block.shape)
+        energy = self.second[block.start : block.end].view(block.shape)
         energy += kept * (1 - beta2) * (direction.square().mean(2, keepdim=True) - energy)
         return (0.2 * direction / ((energy / self._grown(beta2)).sqrt() + 1e-8)).flatten()
 

@@ -6,6 +6,7 @@ indices into the pool. So sampling belongs to the step's CUDA graph and a run re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,6 +28,7 @@ class PoolClip:
     """One clip on the device."""
 
     name: str
+    """Of the clip that it is a copy of, and behind it the copy's speed and number (`prepare`)."""
     source: str
     """Where it comes from: validation is split by it."""
     hr: Tensor
@@ -41,6 +43,11 @@ class PoolClip:
     """How often it is drawn, relative to the others."""
     camera: bool
     """Made from stills by camera motion."""
+
+    @property
+    def original(self) -> str:
+        """The name of the clip that it is a copy of."""
+        return re.sub(r"(, double speed)?(#\d+)?$", "", self.name)
 
 
 class Batch(NamedTuple):
@@ -63,7 +70,7 @@ class Pool:
     """Clips, and batches of (frames, crop) from them.
 
     Args:
-        clips: those too short or too small for a crop are left out, their names in `left_out`.
+        clips: those too short or too small for a crop are left out; `left_out` names each once, of however many copies.
         frames: T.
         crop: s, in LR pixels.
         phase: offset of the degradation's samples (`degrade.PHASE`): flips shift the HR crop to keep it.
@@ -84,7 +91,7 @@ class Pool:
     ) -> None:
         fits = [len(c.lr) >= frames and min(c.lr.shape[-2:]) > crop for c in clips]
         fit = [c for c, fine in zip(clips, fits, strict=True) if fine]
-        self.left_out = [c.name for c, fine in zip(clips, fits, strict=True) if not fine]
+        self.left_out = list(dict.fromkeys(c.original for c, fine in zip(clips, fits, strict=True) if not fine))
         if not fit:
             raise DataError(f"no clip of {len(clips)} has {frames} frames of more than {crop}x{crop} LR pixels")
         self.frames, self.crop = frames, crop

@@ -54,7 +54,7 @@ class Shape:
     """Sizes to prepare; small ones serve rehearsals."""
 
     limit: int | None = None
-    """Read only so many entries of each pack."""
+    """Read only so many clips of each pack or set."""
     area: int | None = None
     """Cut clips to a square of this side."""
 
@@ -80,6 +80,13 @@ class Material:
         """Vimeo-90K in either published layout: the clips of its list, or the recipe's subset of them."""
         names = data.vimeo_list(root, recipe.data.subset or None, recipe.seed)
         reading = data.read_vimeo(root, names[: shape.limit])
+        print(f"{root.name}: {reading.summary()}", flush=True)
+        return cls(reading.sources, [])
+
+    @classmethod
+    def of_folders(cls, root: Path, recipe: Recipe, shape: Shape) -> Material:
+        """A folder of frames per clip; clips shorter than the recipe's are skipped, each is a source of its own."""
+        reading = data.read_folders(root, shortest=recipe.frames, limit=shape.limit)
         print(f"{root.name}: {reading.summary()}", flush=True)
         return cls(reading.sources, [])
 

@@ -18,7 +18,7 @@ from vs_rafrvsr.training.variants import Variant
 class Data:
     """What the pool is made of."""
 
-    degradation: str = "bi"
+    degradation: Literal["bi", "bd", "bd-1.5", "real"] = "bi"
     """A key of `degrade.PHASE`."""
     variants: int = 1
     """Copies of every training clip, each damaged in its own way, when the degradation is random."""
@@ -81,9 +81,9 @@ class Losses:
     flow_original: float = 0.0
     flow_known: float = 0.0
     network: str = "vgg19"
-    """The perceptual term's: a torchvision classifier with a sequence of `features` (VGG and others), but AlexNet."""
-    layers: tuple[int, ...] = (35,)
-    """Indices into its `features` whose outputs are compared."""
+    """The perceptual term's: any of torchvision's classifiers but AlexNet."""
+    layers: tuple[str, ...] = ("features.35",)
+    """Its layers whose outputs are compared."""
     features: str = ""
     """Its weights, a safetensors or .pth file in torchvision's names; torchvision's own if empty."""
     ramp: float = 0.0
@@ -123,7 +123,8 @@ class Recipe:
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of the convolutions; coordinates, images and sums are fp32 always."""
     start: str = ""
-    """A safetensors file of weights to start from; tensors whose name or shape the model lacks are left."""
+    """A safetensors file of weights to start from. It holds all of the model, but RAFT where `flow.weights` gives it;
+    an experiment's `model` takes what fits."""
     report_every: int = 50
     validate_every: int = 1000
     checkpoint_every: int = 2000

@@ -27,16 +27,17 @@ class Team:
     def join(cls, device: torch.device) -> tuple[Team, torch.device]:
         """The team that torchrun's environment names, and this process's own device; alone without torchrun."""
         size = int(os.environ.get("WORLD_SIZE", 1))
+        if device.type == "cuda" and size > 1:
+            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # streams and graphs are made on the current device
         if size == 1:
             return cls(), device
-        if device.type == "cuda":
-            device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-            torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         return cls(dist.get_rank(), size), device
 
     def leave(self) -> None:
-        """Part from the others."""
+        """Part from the others; on CUDA, NCCL waits for captured graphs (`Trainer.close`)."""
         if self.size > 1:
             dist.destroy_process_group()
 

@@ -6,7 +6,7 @@ The default `Variant` computes exactly `models.RAFRVSR`, with the same parameter
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -19,10 +19,6 @@ from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.srnet import SRNet
 from vs_rafrvsr.models.warp import SCALE, depth_to_space, space_to_depth, upsample_flow, warp
 
-DETAIL_GAIN = 8.0
-"""Detail over the bicubic base has a standard deviation of about 0.03; the network's other inputs of about 0.25."""
-
-
 FLOW_PARTS = ("raft.", "fnet.")
 """Prefixes of the flow networks' parameters."""
 
@@ -33,8 +29,8 @@ class Variant:
 
     channels: int = 64
     blocks: int = 10
-    previous: Literal["output", "detail", "none"] = "output"
-    """The previous HR output, warped: as it is; less the current frame's bicubic base, times DETAIL_GAIN; left out."""
+    previous: Literal["output", "none"] = "output"
+    """The previous HR output, warped, or left out."""
     previous_dropout: float = 0.0
     """Share of training clips in which the previous output is blanked, so that the hidden path must carry."""
     previous_lr: bool = False
@@ -51,6 +47,11 @@ class Variant:
     """Channels of the flow refinement at LR size; 0 for none."""
     matcher: Literal["raft", "fnet"] = "raft"
     """The flow network: RAFT-small, or FRVSR's."""
+
+
+def is_plain(variant: Variant) -> bool:
+    """Whether a network is `models.RAFRVSR` itself, of any size."""
+    return replace(variant, channels=64, blocks=10, previous_dropout=0.0) == Variant()
 
 
 class Motion(NamedTuple):
@@ -180,7 +181,7 @@ class VariantNet(RAFRVSR):
         batch, _, height, width = lr.shape
         inputs = [lr.to(dtype)]
         if variant.previous != "none":
-            inputs.append(self._previous(state.hr, base, motion).to(dtype))
+            inputs.append(self._previous(state.hr, motion).to(dtype))
         if motion is None:
             inputs.append(state.hidden)
         elif variant.fetch == "nearest":
@@ -197,13 +198,10 @@ class VariantNet(RAFRVSR):
             hidden = F.relu(self.hidden(hidden))
         return State(base + depth_to_space(residual.float()), hidden)
 
-    def _previous(self, hr: Tensor, base: Tensor, motion: Motion | None) -> Tensor:
+    def _previous(self, hr: Tensor, motion: Motion | None) -> Tensor:
         if motion is None:
-            return space_to_depth(torch.zeros_like(base))
-        warped = warp(hr, upsample_flow(motion.flow))
-        if self.variant.previous == "detail":
-            warped = (warped - base) * DETAIL_GAIN
-        return space_to_depth(warped * motion.keep[:, None, None, None])
+            return space_to_depth(torch.zeros_like(hr))
+        return space_to_depth(warp(hr, upsample_flow(motion.flow)) * motion.keep[:, None, None, None])
 
 
 class TrainedFRVSR(FRVSR):
