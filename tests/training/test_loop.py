@@ -81,7 +81,7 @@ def test_the_average_is_what_is_scored(prepared: Prepared, tmp_path: Path) -> No
 
 
 def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path) -> None:
-    recipe = tiny(life=3)
+    recipe = tiny(followed=True)
     whole = Trainer(recipe, prepared, CPU, tmp_path / "whole")
     unbroken = losses_of(whole)
     first = Trainer(recipe, prepared, CPU, tmp_path / "parts")
@@ -99,7 +99,8 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
 
 def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path: Path) -> None:
     """To the half precision of what is handed on."""
-    trainer = Trainer(tiny(life=1e9, rate=0.0, final_rate=0.0), prepared, CPU, tmp_path)
+    long = dataclasses.replace(prepared, train=[clip("long", 17, 64, 80)])
+    trainer = Trainer(tiny(followed=True, rate=0.0, final_rate=0.0), long, CPU, tmp_path)
     state = trainer.net.empty_state(torch.zeros(2, 3, 8, 8))
     for _ in range(5):
         trainer.advance(1)
@@ -112,7 +113,8 @@ def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path:
 
 
 def test_a_state_that_is_not_finite_is_not_handed_on(prepared: Prepared, tmp_path: Path) -> None:
-    trainer = Trainer(tiny(life=1e9), prepared, CPU, tmp_path)
+    long = dataclasses.replace(prepared, train=[clip("long", 17, 64, 80)])
+    trainer = Trainer(tiny(followed=True), long, CPU, tmp_path)
     trainer.advance(1)
     trainer.state.hr.fill_(torch.nan)
     trainer.advance(1)
@@ -207,14 +209,20 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     "changes",
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
-        {"precision": "bf16", "muon": {"on": "body"}, "life": 2},
+        {"precision": "bf16", "muon": {"on": "body"}, "followed": True},
         {"model": {"refine": 4, "previous_lr": True, "phase": True}},
         {
             "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
             "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
         },
         {"data": {"degradation": "bd"}},
-        {"architecture": "frvsr", "flow": {"joint": True}, "losses": {"flow": 0.1}, "muon": {"on": "all"}, "life": 2},
+        {
+            "architecture": "frvsr",
+            "flow": {"joint": True},
+            "losses": {"flow": 0.1},
+            "muon": {"on": "all"},
+            "followed": True,
+        },
     ],
 )
 def test_every_kind_of_run_steps_and_scores(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.training.fabricated import clip, tiny
 from vs_rafrvsr.models.warp import warp
 from vs_rafrvsr.training.data import DataError, Source
 from vs_rafrvsr.training.degrade import KINDS, PHASE
-from vs_rafrvsr.training.pool import PLAN, Pool
+from vs_rafrvsr.training.pool import PLAN, Pool, to_and_fro
 from vs_rafrvsr.training.prepare import _bare, fast_clips
 
 CPU = torch.device("cpu")
@@ -69,29 +69,29 @@ def test_a_clip_is_played_to_and_fro(time: int, shown: list[int]) -> None:
         assert torch.equal((batch.hr[row] * 255).round(), source.hr[frames[1:], :, 16:80, 12:76].float())
 
 
-def test_rows_stay_with_their_clip_for_a_while_and_go_on_where_they_were() -> None:
-    pool, rng, stayed = pool_of("bi"), np.random.default_rng(0), []
-    plan = pool.draw(rng, 500, life=4.0)
-    assert plan[:, PLAN.index("anew")].all()
+def test_followed_rows_go_on_to_the_end_of_their_clip_and_see_no_frame_twice() -> None:
+    clips = [clip("a", 30, 32, 40), clip("b", 5, 40, 32, seed=1)]
+    pool, rng = Pool(clips, frames=4, crop=4, phase=PHASE["bi"]), np.random.default_rng(0)
+    column = {name: index for index, name in enumerate(PLAN)}
+    seen = [list[int]() for _ in range(300)]
+    plan, lengths = None, list[int]()
     for _ in range(20):
-        before, plan = plan, pool.draw(rng, 500, before=plan, life=4.0)
-        moved = plan - before
-        went_on = plan[:, PLAN.index("anew")] == 0
-        stayed.append(went_on.mean())
-        assert (moved[went_on, PLAN.index("time")] == 4).all()
-        assert not moved[went_on][:, [PLAN.index(name) for name in ("clip", "y", "x", "flip_y", "transpose")]].any()
-    assert np.mean(stayed) == pytest.approx(0.75, abs=0.02)
-    assert pool.draw(rng, 500, before=plan)[:, PLAN.index("anew")].all()
-
-
-def test_only_a_share_of_the_rows_stays() -> None:
-    pool, rng = pool_of("bi"), np.random.default_rng(0)
-    plan = pool.draw(rng, 8)
-    stayed = np.zeros(8, bool)
-    for _ in range(20):
-        plan = pool.draw(rng, 8, before=plan, life=4.0, followed=0.25)
-        stayed |= plan[:, PLAN.index("anew")] == 0
-    assert stayed.tolist() == [True, True, *[False] * 6]
+        before, plan = plan, pool.draw(rng, 300, before=plan, followed=True)
+        order = torch.from_numpy(plan[:, [column["time"]]]) + torch.arange(4)
+        frames = to_and_fro(order, torch.from_numpy(pool.lengths[plan[:, column["clip"]]])[:, None])[0]
+        for row, (line, shown) in enumerate(zip(plan, frames.tolist(), strict=True)):
+            if line[column["anew"]]:
+                lengths.append(len(seen[row]))
+                seen[row] = []
+            else:
+                assert before is not None
+                kept = ["clip", "y", "x", "flip_y", "flip_x", "transpose"]
+                assert all(line[column[name]] == before[row, column[name]] for name in kept)
+                assert abs(shown[0] - seen[row][-1]) == 1
+            seen[row] += shown
+            assert len(set(seen[row])) == len(seen[row])
+    assert max(lengths) == 28
+    assert pool.draw(rng, 300, before=plan)[:, column["anew"]].all()
 
 
 def test_the_second_clip_of_another_shape_is_found_at_its_offset() -> None:

@@ -191,7 +191,7 @@ class Trainer:
     def _fill_plan(self) -> None:
         recipe = self.recipe
         self.drawn = self.pool.draw(
-            self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, recipe.life, recipe.followed
+            self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, followed=recipe.followed
         )
         rows = torch.from_numpy(self.drawn[self.share])
         # From pinned memory a copy does not wait for the step before; PyTorch keeps the memory until it is done.

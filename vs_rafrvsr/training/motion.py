@@ -30,7 +30,7 @@ class Camera:
 def path(rng: np.random.Generator, frames: int, camera: Camera) -> list[Affine]:
     """One map per frame, from its pixels to the still's; the middle of the way looks near the still's centre."""
     here = affine(rng.uniform(-0.3, 0.3), rng.uniform(*camera.step), 0, 0)
-    first, last = _velocity(rng, camera), _velocity(rng, camera)
+    first, last = _velocity(rng, camera, frames), _velocity(rng, camera, frames)
     maps = [here]
     for t in range(1, frames):
         mix = 0.5 - 0.5 * math.cos(math.pi * t / frames)
@@ -79,12 +79,12 @@ def inverse(m: Affine) -> Affine:
     return np.column_stack([back, -back @ m[:, 2]])
 
 
-def _velocity(rng: np.random.Generator, camera: Camera) -> Affine:
-    """Motion between neighbouring frames: slow paths turn and zoom less."""
+def _velocity(rng: np.random.Generator, camera: Camera, frames: int) -> Affine:
+    """Motion between neighbouring frames: slow paths turn and zoom less, and long ones not more than those of 16."""
     low, high = np.log(camera.speed)
     speed = math.exp(rng.uniform(low, high))
     angle = rng.uniform(0, 2 * math.pi)
-    share = min(1.0, max(0.1, speed / camera.speed[1]))
+    share = min(1.0, max(0.1, speed / camera.speed[1])) * min(1.0, 16 / frames)
     turn, zoom = rng.uniform(-0.03, 0.03, 2) * share
     return affine(turn, 1 + zoom, SCALE * speed * math.cos(angle), SCALE * speed * math.sin(angle))
 

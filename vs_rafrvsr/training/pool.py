@@ -115,29 +115,31 @@ class Pool:
         batch: int,
         blank: float = 0.0,
         before: NDArray[np.int64] | None = None,
-        life: float = 1.0,
-        followed: float = 1.0,
+        *,
+        followed: bool = False,
     ) -> NDArray[np.int64]:
         """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0.
 
-        After the plan `before`, the first rows, a share `followed` of them, stay with their clip for `life` plans on
-        average, each going on where it ended.
+        Where clips are `followed`, a row goes on where the plan `before` left it, up to the end of its clip.
         """
-        plan = self._begin(rng, batch, blank)
-        if before is not None and life > 1:
-            stays = (rng.random(batch) >= 1 / life) & (np.arange(batch) < followed * batch)
-            time, keep, anew = (PLAN.index(name) for name in ("time", "keep", "anew"))
+        plan = self._begin(rng, batch, blank, followed)
+        if before is not None and followed:
+            clip, time, keep, anew = (PLAN.index(name) for name in ("clip", "time", "keep", "anew"))
             following = before.copy()
             following[:, time] += self.frames
             following[:, keep], following[:, anew] = plan[:, keep], 0
+            end = np.where(before[:, time] < 0, 0, self.lengths[before[:, clip]] - 1)
+            stays = following[:, time] + self.frames - 1 <= end
             plan[stays] = following[stays]
         return plan
 
-    def _begin(self, rng: np.random.Generator, batch: int, blank: float) -> NDArray[np.int64]:
-        """A plan whose rows all begin anew; their frames lie within one passage of a clip, half of them backwards."""
+    def _begin(self, rng: np.random.Generator, batch: int, blank: float, followed: bool) -> NDArray[np.int64]:
+        """A plan whose rows all begin anew, half of them backwards; clips that are followed begin near an end."""
         clip = rng.choice(len(self.share), batch, p=self.share)
-        time = rng.integers(0, self.lengths[clip] - self.frames + 1)
-        time = np.where(rng.random(batch) < 0.5, -(time + self.frames - 1), time)
+        length = self.lengths[clip]
+        room = length - self.frames + 1
+        time = rng.integers(0, np.minimum(room, self.frames) if followed else room)
+        time = np.where(rng.random(batch) < 0.5, time + 1 - length, time)
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))
         coins = rng.random((3, batch)) < 0.5

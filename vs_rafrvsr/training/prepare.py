@@ -27,7 +27,9 @@ from vs_rafrvsr.training.variants import FLOW_PARTS, Net
 CAMERA, LAYERED = "camera/", "layered/"
 """Names of clips made from stills begin so: one in motion, or something in motion before it."""
 CAMERA_SIZE = (288, 384)
-CAMERA_FRAMES = 16
+MADE_FRAMES, HELD_FRAMES = 64, 16
+"""Of clips made from stills, and of those held for validation. The packs' clips are too short to learn from what a
+recurrence does to old states."""
 VALIDATION_PER_SOURCE = 4
 """Clips of one source look alike: more of them only weigh it."""
 
@@ -109,7 +111,10 @@ def prepare(
         source, variant, plan = wanted
         return _bare(source, variant, _seed(source.group, recipe), plan, device)
 
-    wanted = [(s, v, recipe) for s in whole for v in range(1 if held(s.group) else recipe.data.variants)]
+    def variants(source: data.Source) -> int:
+        return 1 if held(source.group) or _is_made(source.name) else recipe.data.variants
+
+    wanted = [(s, v, recipe) for s in whole for v in range(variants(s))]
     if recipe.data.degradation == "real":
         wanted += [(s, 0, _clean(recipe)) for s in whole if held(s.group) and not _is_made(s.name)]
     # Encoders run beside one another; what runs on the device alone gains nothing from threads.
@@ -182,8 +187,8 @@ def camera_clips(
 ) -> list[data.Source]:
     """`data.stills_clips` clips under smooth camera motion."""
 
-    def make(still: data.Source, chance: np.random.Generator, camera: motion.Camera) -> tuple[Tensor, Tensor]:
-        maps, size = motion.path(chance, CAMERA_FRAMES, camera), _camera_size(shape)
+    def make(still: data.Source, chance: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
+        maps, size = motion.path(chance, frames, _camera(recipe)), _camera_size(shape)
         return motion.render(_picture(still, device), maps, size), motion.exact_flow(maps, size, device)
 
     return _of_stills(stills, recipe.data.stills_clips, CAMERA, "", recipe, make)
@@ -194,10 +199,10 @@ def layered_clips(
 ) -> list[data.Source]:
     """`data.layered_clips` clips of something that moves over a still; both of a held clip's stills are held."""
 
-    def make(still: data.Source, chance: np.random.Generator, camera: motion.Camera) -> tuple[Tensor, Tensor]:
+    def make(still: data.Source, chance: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
         others = [s for s in stills if _is_held(s.group, recipe) == _is_held(still.group, recipe)]
         behind, before = (_picture(s, device) for s in (still, others[chance.integers(len(others))]))
-        return layers.layered(behind, before, chance, CAMERA_FRAMES, _camera_size(shape), camera)
+        return layers.layered(behind, before, chance, frames, _camera_size(shape), _camera(recipe))
 
     return _of_stills(stills, recipe.data.layered_clips, LAYERED, LAYERED, recipe, make)
 
@@ -208,16 +213,25 @@ def _of_stills(
     prefix: str,
     salt: str,
     recipe: Recipe,
-    make: Callable[[data.Source, np.random.Generator, motion.Camera], tuple[Tensor, Tensor]],
+    make: Callable[[data.Source, np.random.Generator, int], tuple[Tensor, Tensor]],
 ) -> list[data.Source]:
-    """So many clips and their flow by `make`, of the stills in turn; `salt` gives a kind of clips luck of its own."""
-    camera, clips = motion.Camera(step=recipe.data.stills_step), []
+    """So many clips and their flow by `make`, of the stills in turn; `salt` gives a kind of clips luck of its own.
+
+    Each is damaged in one way and drawn as often as a filmed clip in all its variants.
+    """
+    clips = []
     for index in range(count if stills else 0):
         still = stills[index % len(stills)]
-        hr, flow = make(still, _generator(f"{_seed(still.group, recipe)}:{salt}{index}:{still.name}"), camera)
-        name = f"{prefix}{index}/{still.name}"
-        clips.append(data.Source(name, still.group, hr.cpu().numpy(), flow=flow.half().cpu().numpy()))
+        frames = HELD_FRAMES if _is_held(still.group, recipe) else MADE_FRAMES
+        hr, flow = make(still, _generator(f"{_seed(still.group, recipe)}:{salt}{index}:{still.name}"), frames)
+        made = hr.cpu().numpy(), flow.half().cpu().numpy()
+        weight = float(recipe.data.variants)
+        clips.append(data.Source(f"{prefix}{index}/{still.name}", still.group, made[0], flow=made[1], weight=weight))
     return clips
+
+
+def _camera(recipe: Recipe) -> motion.Camera:
+    return motion.Camera(step=recipe.data.stills_step)
 
 
 def _camera_size(shape: Shape) -> tuple[int, int]:

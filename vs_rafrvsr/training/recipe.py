@@ -102,11 +102,9 @@ class Recipe:
     batch: int = 16
     frames: int = 10
     """Of a clip, with gradient."""
-    life: float = 1.0
-    """Batches for which a followed row stays with its clip on average, played to and fro: each goes on from the state
-    that the one before left. With 1, all begin anew, and no step learns what it does to a state older than `frames`."""
-    followed: float = 1.0
-    """Share of the rows that are followed; the others begin anew in every batch."""
+    followed: bool = False
+    """Whether a row stays with its clip to the end, each batch going on from the state that the one before left.
+    Otherwise all begin anew, and no step learns what it does to a state older than `frames`."""
     crop: int = 64
     """Side of a square crop in LR pixels."""
     rate: float = 8e-4
