@@ -1,11 +1,12 @@
 #!/usr/bin/env python
-"""What the filter costs on this machine: the worst seek, steps backwards, reloads, half precision, a film by ffmpeg.
+"""What the filter costs on this machine: the worst seek, steps backwards, reloads, half precision, a film, the pipe.
 
     python scripts/measure_filter.py seek   [--size 960x540]
     python scripts/measure_filter.py scrub  [--size 480x270] [--rounds 50]
     python scripts/measure_filter.py reload [--size 480x270] [--rounds 50]
     python scripts/measure_filter.py precision [--size 480x270] [--clip VIDEO]
     python scripts/measure_filter.py film VIDEO OUT [--size 480x270] [--ffmpeg PATH]
+    python scripts/measure_filter.py pipe   [--size 3840x2160] [--ffmpeg PATH]
 
 Each prints one JSON object; --json FILE adds it to that file under what was measured: the command, the size of the
 input, and the video if there is one.
@@ -16,6 +17,8 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -30,7 +33,7 @@ from benchmarking.contents import Contents
 from benchmarking.identity import identity
 from benchmarking.memory import Peak
 
-from vs_rafrvsr.encode.process import find_vspipe
+from vs_rafrvsr.encode.process import KEEP_MEMORY, find_vspipe, wide_pipe
 from vs_rafrvsr.models.registry import MODELS
 
 core = vs.core
@@ -43,6 +46,12 @@ clip = vs.core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height},
 vs.core.rafrvsr.Upscale(clip, device={device!r}).set_output(0)
 vs.core.rafrvsr.Upscale(clip, device={device!r}, leadin=0).set_output(1)
 """
+
+BLANK = """
+import vapoursynth as vs
+vs.core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True).set_output()
+"""
+PIPED, PIPED_FRAMES = 5, 300
 
 SCRIPT = """
 import vapoursynth as vs
@@ -210,10 +219,38 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
     }
 
 
+def measure_pipe(width: int, height: int, ffmpeg: str) -> dict[str, object]:
+    """Frames a second from vspipe to an ffmpeg that drops them, as a shell joins the two and as `encode` does.
+
+    Medians of PIPED times, in turn.
+    """
+    found: dict[str, list[float]] = {"shell": [], "encode": []}
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "blank.vpy"
+        script.write_text(BLANK.format(width=width, height=height, frames=PIPED_FRAMES))
+        for _ in range(PIPED):
+            for name, pipe, extra in (("shell", os.pipe, {}), ("encode", wide_pipe, KEEP_MEMORY)):
+                start = time.perf_counter()
+                read, write = pipe()
+                with os.fdopen(read, "rb") as pixels, os.fdopen(write, "wb") as video:
+                    vspipe = subprocess.Popen(
+                        [find_vspipe(), "-c", "y4m", str(script), "-"], stdout=video, stderr=subprocess.DEVNULL
+                    )
+                    video.close()
+                    command = [ffmpeg, "-v", "error", "-i", "-", "-f", "null", "-"]
+                    subprocess.run(command, stdin=pixels, check=True, env=extra | os.environ)
+                vspipe.wait()
+                found[name].append(PIPED_FRAMES / (time.perf_counter() - start))
+    version = subprocess.run([ffmpeg, "-version"], check=True, capture_output=True, text=True).stdout.split()[2]
+    return {"input": f"{width}x{height}", "ffmpeg": version} | {
+        f"fps_{name}": statistics.median(values) for name, values in found.items()
+    }
+
+
 def main() -> None:
     """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["seek", "scrub", "reload", "precision", "film"])
+    parser.add_argument("what", choices=["seek", "scrub", "reload", "precision", "film", "pipe"])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--rounds", type=int, default=50)
@@ -233,6 +270,8 @@ def main() -> None:
             result = measure_reload(width, height, arguments.rounds, arguments.device)
         case "precision":
             result = measure_precision(width, height, arguments.clip, arguments.device)
+        case "pipe":
+            result = measure_pipe(width, height, arguments.ffmpeg)
         case _:
             video, out = arguments.files
             result = measure_film(video, out, width, height, arguments.ffmpeg, arguments.device)

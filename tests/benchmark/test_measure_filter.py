@@ -38,6 +38,8 @@ def test_rows_are_named_by_what_was_measured_and_a_film_is_read_again(tmp_path: 
     row = rows["film 16x16 a.mkv"]
     assert row["frames"] == 25
     assert row["right"] == {"frames": True, "duration": True, "colour tags": True, "sound": True}
+    piped = measured(results, "pipe", "--size", "64x48")["pipe 64x48"]
+    assert min(piped["fps_shell"], piped["fps_encode"]) > 0
 
 
 CHECK = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -18,9 +19,12 @@ from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.messages import COPYING, EVERYTHING, Messages
 from vs_rafrvsr.errors import EncodeError
 
+PIPE_BYTES = 2**20
+"""Of the pipe from vspipe to ffmpeg: as much as Linux gives to anybody. Through the usual 64 KiB, a frame of 3840x2160
+goes in two hundred pieces, and both programs wait for each other as often."""
+
 KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
-"""For glibc in ffmpeg: what a frame took serves the next one. Else the kernel hands out every frame's memory anew, page
-by page, and at 3840x2160 that takes longer than to pass the frame on."""
+"""For glibc in ffmpeg: what a frame took serves the next one. Else the kernel hands out every frame's memory anew."""
 
 PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
@@ -67,7 +71,7 @@ def transcode(
         EncodeError: a command failed; the message holds the end of what it said.
     """
     said = Messages("vspipe")
-    read, write = os.pipe()
+    read, write = wide_pipe()
     with os.fdopen(read, "rb") as pixels, os.fdopen(write, "wb") as video, _running_vspipe(vspipe, video) as source:
         video.close()  # each program holds the only copy of its end, and learns when the other one goes away
         clip = _await_clip(source, said)
@@ -90,6 +94,14 @@ def transcode(
         said.pass_on(0)
         complaints.pass_on(0)
         return clip, frames, time.monotonic() - start
+
+
+def wide_pipe() -> tuple[int, int]:
+    """The two ends of a pipe of PIPE_BYTES, where that can be had."""
+    read, write = os.pipe()
+    with suppress(AttributeError, OSError):  # Linux alone can, and not for a user who has many such pipes
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return read, write
 
 
 def describe(vspipe: Sequence[str]) -> Clip:
