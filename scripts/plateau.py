@@ -16,6 +16,8 @@ import dataclasses
 import gc
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +77,12 @@ def main() -> None:
     for name in args.runs or runs:
         if time.monotonic() - started > args.until:
             break
-        changes = runs[name]
         if claim(args.out, name):
-            attempt(name, recipe, changes, prepared, device, args, started)
+            with given_up_on_failure(args.out, name, started):
+                changes = runs[name]
+                run(change(recipe, {"name": name, **changes}), changes, prepared, device, args, started)
+            gc.collect()
+            torch.cuda.empty_cache()
 
 
 def claim(out: Path, name: str) -> bool:
@@ -92,25 +97,16 @@ def claim(out: Path, name: str) -> bool:
     return True
 
 
-def attempt(
-    name: str,
-    baseline: Recipe,
-    changes: dict[str, Any],
-    prepared: Prepared,
-    device: torch.device,
-    args: argparse.Namespace,
-    started: float,
-) -> None:
-    """One run; whatever stops it leaves it to be tried again, and its own failure leaves the others alone."""
+@contextmanager
+def given_up_on_failure(out: Path, name: str, started: float) -> Iterator[None]:
+    """Around a run: whatever stops it leaves it to be tried again, and its own failure leaves the others alone."""
     try:
-        run(change(baseline, {"name": name, **changes}), changes, prepared, device, args, started)
+        yield
     except BaseException as error:
-        (args.out / f"{name}.claim").unlink()
+        (out / f"{name}.claim").unlink()
         if not isinstance(error, FAULTS):
             raise
         print(f"[{time.monotonic() - started:6.1f}] {name}: FAILED {str(error)[:400]}", flush=True)
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def run(

@@ -7,7 +7,6 @@ import re
 import runpy
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.training.fabricated import clip, picture, tiny
+from tests.training.fabricated import clip, picture
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WEIGHTS = SCRIPTS.parent / "vs_rafrvsr" / "weights" / "rafrvsr.safetensors"
@@ -85,17 +84,12 @@ def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Pa
     assert "no-perceptual:" not in said
 
 
-def test_an_interrupted_run_gives_up_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_gives_up_its_claim(tmp_path: Path) -> None:
     plateau = runpy.run_path(str(SCRIPTS / "plateau.py"))
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
     assert plateau["claim"](tmp_path, "a")
     assert not plateau["claim"](tmp_path, "a")
-    monkeypatch.setitem(plateau["attempt"].__globals__, "run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        plateau["attempt"]("a", tiny(), {}, None, None, Namespace(out=tmp_path), 0.0)
+    with pytest.raises(KeyboardInterrupt), plateau["given_up_on_failure"](tmp_path, "a", 0.0):
+        raise KeyboardInterrupt
     assert plateau["claim"](tmp_path, "a")
 
 
