@@ -38,14 +38,12 @@ import vapoursynth as vs
 from vapoursynth import core
 y, x = np.mgrid[:{height}, :{width}]
 picture = (126 + 60 * np.sin(x / 9) * np.cos(y / 7) + 40 * np.sin((x + 2 * y) / 4)).astype(np.uint8)
-blank = core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={width} // 4, keep=True)
+blank = core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True)
 def moved(n, f):
     f = f.copy()
-    np.copyto(np.asarray(f[0]), np.roll(picture, 4 * n, 1))
+    np.copyto(np.asarray(f[0]), np.roll(picture, (n, 3 * n), (0, 1)))
     return f
 clip = core.std.ModifyFrame(blank, blank, moved)
-clip.std.SetVideoCache(mode=1, fixedsize=1, maxsize=len(clip))  # after one round no Python runs for a frame
-clip = core.std.Loop(clip, 0)[:{frames}]
 core.rafrvsr.Upscale(clip, chunk={chunk}, warmup={warmup}).set_output()
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
@@ -99,7 +98,9 @@ def transcode(
 def wide_pipe() -> tuple[int, int]:
     """The two ends of a pipe of PIPE_BYTES, where that can be had."""
     read, write = os.pipe()
-    with suppress(AttributeError, OSError):  # Linux alone can, and not for a user who has many such pipes
+    with suppress(ImportError, AttributeError, OSError):  # Linux alone can, and not for a user who has many such pipes
+        import fcntl
+
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return read, write
 
