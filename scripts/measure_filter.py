@@ -222,7 +222,7 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
 def measure_pipe(width: int, height: int, ffmpeg: str) -> dict[str, object]:
     """Frames a second from vspipe to an ffmpeg that drops them, as a shell joins the two and as `encode` does.
 
-    Medians of PIPED times, in turn.
+    Medians of PIPED times, in turn; the start of both programs is in it.
     """
     found: dict[str, list[float]] = {"shell": [], "encode": []}
     with tempfile.TemporaryDirectory() as folder:
