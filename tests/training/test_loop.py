@@ -81,7 +81,7 @@ def test_the_average_is_what_is_scored(prepared: Prepared, tmp_path: Path) -> No
 
 
 def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path) -> None:
-    recipe = tiny(followed=True)
+    recipe = tiny(followed=1.0)
     whole = Trainer(recipe, prepared, CPU, tmp_path / "whole")
     unbroken = losses_of(whole)
     first = Trainer(recipe, prepared, CPU, tmp_path / "parts")
@@ -100,7 +100,7 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
 def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path: Path) -> None:
     """To the half precision of what is handed on."""
     long = dataclasses.replace(prepared, train=[clip("long", 17, 64, 80)])
-    trainer = Trainer(tiny(followed=True, rate=0.0, final_rate=0.0), long, CPU, tmp_path)
+    trainer = Trainer(tiny(followed=1.0, rate=0.0, final_rate=0.0), long, CPU, tmp_path)
     state = trainer.net.empty_state(torch.zeros(2, 3, 8, 8))
     for _ in range(5):
         trainer.advance(1)
@@ -114,7 +114,7 @@ def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path:
 
 def test_a_state_that_is_not_finite_is_not_handed_on(prepared: Prepared, tmp_path: Path) -> None:
     long = dataclasses.replace(prepared, train=[clip("long", 17, 64, 80)])
-    trainer = Trainer(tiny(followed=True), long, CPU, tmp_path)
+    trainer = Trainer(tiny(followed=1.0), long, CPU, tmp_path)
     trainer.advance(1)
     trainer.state.hr.fill_(torch.nan)
     trainer.advance(1)
@@ -209,7 +209,7 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     "changes",
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
-        {"precision": "bf16", "muon": {"on": "body"}, "followed": True},
+        {"precision": "bf16", "muon": {"on": "body"}, "followed": 1.0},
         {"model": {"refine": 4, "previous_lr": True, "phase": True}},
         {
             "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
@@ -221,7 +221,7 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
             "flow": {"joint": True},
             "losses": {"flow": 0.1},
             "muon": {"on": "all"},
-            "followed": True,
+            "followed": 1.0,
         },
     ],
 )

@@ -30,7 +30,7 @@ def prepared() -> Prepared:
 
 
 RECIPE = change(
-    Recipe(name="cuda", followed=True, steps=100, batch=4, frames=5, crop=24, report_every=10, validate_every=100),
+    Recipe(name="cuda", followed=1.0, steps=100, batch=4, frames=5, crop=24, report_every=10, validate_every=100),
     {"checkpoint_every": 50, "model": {"channels": 16, "blocks": 2}},
 )
 
@@ -68,7 +68,7 @@ def test_a_closed_trainer_lets_its_graph_go(prepared: Prepared, tmp_path: Path) 
     assert graph() is None
 
 
-@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"followed": False}])
+@pytest.mark.parametrize("changes", [{}, {"muon": {"on": "all", "rows": True, "decay": 0.1}}, {"followed": 0.5}])
 def test_the_compiled_step_takes_the_same_steps(changes: dict[str, Any], prepared: Prepared, tmp_path: Path) -> None:
     """To bf16's rounding: fused kernels round less often."""
     recipe = change(RECIPE, changes)

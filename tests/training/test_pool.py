@@ -76,7 +76,7 @@ def test_followed_rows_go_on_to_the_end_of_their_clip_and_see_no_frame_twice() -
     seen = [list[int]() for _ in range(300)]
     plan, lengths = None, list[int]()
     for _ in range(20):
-        before, plan = plan, pool.draw(rng, 300, before=plan, followed=True)
+        before, plan = plan, pool.draw(rng, 300, before=plan, followed=1.0)
         order = torch.from_numpy(plan[:, [column["time"]]]) + torch.arange(4)
         frames = to_and_fro(order, torch.from_numpy(pool.lengths[plan[:, column["clip"]]])[:, None])[0]
         for row, (line, shown) in enumerate(zip(plan, frames.tolist(), strict=True)):
@@ -92,6 +92,17 @@ def test_followed_rows_go_on_to_the_end_of_their_clip_and_see_no_frame_twice() -
             assert len(set(seen[row])) == len(seen[row])
     assert max(lengths) == 28
     assert pool.draw(rng, 300, before=plan)[:, column["anew"]].all()
+
+
+def test_of_some_followed_rows_the_others_begin_anew_anywhere() -> None:
+    pool, rng = Pool([clip("a", 30, 32, 40)], frames=4, crop=4, phase=PHASE["bi"]), np.random.default_rng(0)
+    before = pool.draw(rng, 400, followed=0.25)
+    times, anew = PLAN.index("time"), PLAN.index("anew")
+    assert set(before[:100, times]) <= {*range(4), *range(-29, -25)}
+    assert len(set(before[100:, times])) > 40
+    after = pool.draw(rng, 400, before=before, followed=0.25)
+    assert not after[:100, anew].any()
+    assert after[100:, anew].all()
 
 
 def test_the_second_clip_of_another_shape_is_found_at_its_offset() -> None:

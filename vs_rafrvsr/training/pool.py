@@ -116,29 +116,32 @@ class Pool:
         blank: float = 0.0,
         before: NDArray[np.int64] | None = None,
         *,
-        followed: bool = False,
+        followed: float = 0.0,
     ) -> NDArray[np.int64]:
         """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0.
 
-        Where clips are `followed`, a row goes on where the plan `before` left it, up to the end of its clip.
+        The first rows, a share of `followed`, go on where the plan `before` left them, up to the end of their clip.
         """
-        plan = self._begin(rng, batch, blank, followed)
-        if before is not None and followed:
+        follows = np.arange(batch) < round(followed * batch)
+        plan = self._begin(rng, batch, blank, follows)
+        if before is not None:
             clip, time, keep, anew = (PLAN.index(name) for name in ("clip", "time", "keep", "anew"))
             following = before.copy()
             following[:, time] += self.frames
             following[:, keep], following[:, anew] = plan[:, keep], 0
             end = np.where(before[:, time] < 0, 0, self.lengths[before[:, clip]] - 1)
-            stays = following[:, time] + self.frames - 1 <= end
+            stays = follows & (following[:, time] + self.frames - 1 <= end)
             plan[stays] = following[stays]
         return plan
 
-    def _begin(self, rng: np.random.Generator, batch: int, blank: float, followed: bool) -> NDArray[np.int64]:
-        """A plan whose rows all begin anew, half of them backwards; clips that are followed begin near an end."""
+    def _begin(
+        self, rng: np.random.Generator, batch: int, blank: float, follows: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """A plan whose rows all begin anew, half of them backwards; those that follow a clip begin near an end."""
         clip = rng.choice(len(self.share), batch, p=self.share)
         length = self.lengths[clip]
         room = length - self.frames + 1
-        time = rng.integers(0, np.minimum(room, self.frames) if followed else room)
+        time = rng.integers(0, np.where(follows, np.minimum(room, self.frames), room))
         time = np.where(rng.random(batch) < 0.5, time + 1 - length, time)
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))

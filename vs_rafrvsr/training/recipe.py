@@ -102,9 +102,9 @@ class Recipe:
     batch: int = 16
     frames: int = 10
     """Of a clip, with gradient."""
-    followed: bool = False
-    """Whether a row stays with its clip to the end, each batch going on from the state that the one before left.
-    Otherwise all begin anew, and no step learns what it does to a state older than `frames`."""
+    followed: float = 0.0
+    """Share of a batch's rows that stay with their clip to its end, each batch going on from the state that the one
+    before left. The others begin anew, and teach nothing about states older than `frames`."""
     crop: int = 64
     """Side of a square crop in LR pixels."""
     rate: float = 8e-4
