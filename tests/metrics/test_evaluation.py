@@ -49,6 +49,16 @@ def test_a_machine_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     assert machine("auto") == "CPU"
     with pytest.raises(EvaluationError, match="cuda:1: PyTorch finds no CUDA device"):
         machine("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(EvaluationError, match="cuda:2: PyTorch finds cuda:0, cuda:1; use one of them"):
+        machine("cuda:2")
+
+
+def test_a_clip_that_begins_black_has_a_mean() -> None:
+    black = np.zeros((2, 48, 48, 3), np.uint8)
+    output = black + np.array([0, 9], np.uint8)[:, None, None, None]
+    assert np.isfinite(score(PROTOCOLS["bi"], black, output, None, ["PSNR-Y"])["PSNR-Y"])
 
 
 @pytest.mark.skipif("RAFRVSR_VID4" not in os.environ, reason="needs RAFRVSR_VID4=FOLDER, Vid4's truth")

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from tests.metrics.pictures import blurred, picture
 from vs_rafrvsr.metrics.fidelity import flat_noise, luma, psnr_rgb, psnr_y, ssim_y
+from vs_rafrvsr.training import validate
 
 
 def test_luma_is_matlab_s() -> None:
@@ -19,10 +20,18 @@ def test_luma_is_matlab_s() -> None:
 
 def test_an_error_of_ten_steps() -> None:
     """On Y ten steps of grey are 10 * 219 / 255."""
-    truth = np.full((2, 16, 16, 3), 100, np.uint8)
-    output = truth + np.array([10, 0], np.uint8)[:, None, None, None]
-    assert psnr_rgb(truth, output).tolist() == pytest.approx([20 * math.log10(25.5), math.inf])
-    assert psnr_y(truth, output).tolist() == pytest.approx([20 * math.log10(25.5 * 255 / 219), math.inf])
+    truth = np.full((1, 16, 16, 3), 100, np.uint8)
+    output = truth + 10
+    assert psnr_rgb(truth, output).tolist() == pytest.approx([20 * math.log10(25.5)])
+    assert psnr_y(truth, output).tolist() == pytest.approx([20 * math.log10(25.5 * 255 / 219)])
+
+
+def test_black_frames_without_an_error_have_the_figure_that_training_s_validation_gives_them() -> None:
+    black = np.zeros((2, 16, 16, 3), np.uint8)
+    planes = torch.from_numpy(black).permute(0, 3, 1, 2)
+    expected = pytest.approx(validate.psnr_y(planes / 255, planes).tolist())
+    assert psnr_y(black, black).tolist() == expected
+    assert psnr_rgb(black, black).tolist() == expected
 
 
 def test_one_channel_s_error_counts_by_its_share() -> None:

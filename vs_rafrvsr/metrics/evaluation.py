@@ -78,6 +78,15 @@ def weights_of(model: str) -> Path:
     return MODELS[model].path if model in MODELS else Path(model)
 
 
+def mark_of(model: str) -> str | None:
+    """The fingerprint of a model's weights; bicubic has none.
+
+    Raises:
+        EvaluationError: there is no such model.
+    """
+    return None if model in (BICUBIC, ALIGNED) else weights.read_fingerprint(weights_of(model))
+
+
 def named(models: Iterable[str]) -> dict[str, str]:
     """Models by the names that they get in a table, which are their files' without folder and suffix.
 
@@ -195,9 +204,14 @@ def machine(device: str) -> str:
     """What the plugin's `device` is called, for a record.
 
     Raises:
-        EvaluationError: CUDA is asked for and not there.
+        EvaluationError: a CUDA device is asked for and not there.
     """
     name = torch_device(device)
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if not name.startswith("cuda"):
+        return "CPU"
+    if not torch.cuda.is_available():
         raise EvaluationError(f"device {name}: PyTorch finds no CUDA device; use --device cpu")
-    return torch.cuda.get_device_name(name) if name.startswith("cuda") else "CPU"
+    cards = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if name not in ("cuda", *cards):
+        raise EvaluationError(f"device {name}: PyTorch finds {', '.join(cards)}; use one of them, or --device cpu")
+    return torch.cuda.get_device_name(name)
