@@ -4,9 +4,9 @@
     python scripts/measure_filter.py seek   [--size 960x540]
     python scripts/measure_filter.py scrub  [--size 480x270] [--rounds 50]
     python scripts/measure_filter.py reload [--size 480x270] [--rounds 50]
-    python scripts/measure_filter.py precision [--size 480x270] [--clip VIDEO]
+    python scripts/measure_filter.py precision [--size 480x270 | --clip VIDEO]
     python scripts/measure_filter.py film VIDEO OUT [--size 480x270] [--ffmpeg PATH]
-    python scripts/measure_filter.py pipe   [--size 3840x2160] [--ffmpeg PATH]
+    python scripts/measure_filter.py pipe   [--size 3840x2160]
 
 Each prints one JSON object; --json FILE adds it to that file under what was measured: the command, the size of the
 input, and the video if there is one.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
+import shlex
 import statistics
 import subprocess
 import tempfile
@@ -33,7 +33,8 @@ from benchmarking.contents import Contents
 from benchmarking.identity import identity
 from benchmarking.memory import Peak
 
-from vs_rafrvsr.encode.process import KEEP_MEMORY, find_vspipe, wide_pipe
+from vs_rafrvsr.encode.process import find_ffmpeg, find_vspipe
+from vs_rafrvsr.encode.render import Job, render
 from vs_rafrvsr.models.registry import MODELS
 
 core = vs.core
@@ -51,7 +52,7 @@ BLANK = """
 import vapoursynth as vs
 vs.core.std.BlankClip(format=vs.YUV420P8, width={width}, height={height}, length={frames}, keep=True).set_output()
 """
-PIPED, PIPED_FRAMES = 5, 300
+PIPED, PIPED_FRAMES = 3, 1000
 
 SCRIPT = """
 import vapoursynth as vs
@@ -169,7 +170,7 @@ def measure_reload(width: int, height: int, rounds: int, device: str) -> dict[st
 
 
 def measure_precision(width: int, height: int, video: Path | None, device: str) -> dict[str, object]:
-    """How far every model's frames in half precision are from those in single precision, unrounded; at least 60 dB."""
+    """How far every model's frames in half precision are from single precision's, unrounded; 60 dB is the aim."""
     if video is None:
         clip = core.resize.Bicubic(texture(width // 2, height // 2, FRAMES), width, height)
     else:
@@ -219,27 +220,32 @@ def measure_film(video: Path, out: Path, width: int, height: int, ffmpeg: str, d
     }
 
 
-def measure_pipe(width: int, height: int, ffmpeg: str) -> dict[str, object]:
-    """Frames a second from vspipe to an ffmpeg that drops them, as a shell joins the two and as `encode` does.
+def measure_pipe(width: int, height: int) -> dict[str, object]:
+    """Frames a second from a script to an ffmpeg that drops them, as a shell joins vspipe to it and as `encode` does.
 
-    Medians of PIPED times, in turn; the start of both programs is in it.
+    Medians of PIPED times, in turn; the start of all programs is in it.
+
+    Raises:
+        subprocess.CalledProcessError: vspipe or ffmpeg failed.
     """
+    ffmpeg, dropped = find_ffmpeg(), ["-c:v", "wrapped_avframe", "-f", "null"]
     found: dict[str, list[float]] = {"shell": [], "encode": []}
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "blank.vpy"
         script.write_text(BLANK.format(width=width, height=height, frames=PIPED_FRAMES))
+        line = f"set -o pipefail; {shlex.join([find_vspipe(), '-c', 'y4m', str(script), '-'])} | "
+        line += shlex.join([ffmpeg, "-v", "error", "-i", "-", *dropped, "-"])
+
+        def shell() -> None:
+            subprocess.run(["bash", "-c", line], check=True, stderr=subprocess.DEVNULL)
+
+        def encoded() -> None:
+            render(Job(script=script, arguments={}, ffmpeg_options=dropped), Path(folder) / "nothing")
+
         for _ in range(PIPED):
-            for name, pipe, extra in (("shell", os.pipe, {}), ("encode", wide_pipe, KEEP_MEMORY)):
+            for name, work in (("shell", shell), ("encode", encoded)):
                 start = time.perf_counter()
-                read, write = pipe()
-                with os.fdopen(read, "rb") as pixels, os.fdopen(write, "wb") as video:
-                    vspipe = subprocess.Popen(
-                        [find_vspipe(), "-c", "y4m", str(script), "-"], stdout=video, stderr=subprocess.DEVNULL
-                    )
-                    video.close()
-                    command = [ffmpeg, "-v", "error", "-i", "-", "-f", "null", "-"]
-                    subprocess.run(command, stdin=pixels, check=True, env=extra | os.environ)
-                vspipe.wait()
+                work()
                 found[name].append(PIPED_FRAMES / (time.perf_counter() - start))
     version = subprocess.run([ffmpeg, "-version"], check=True, capture_output=True, text=True).stdout.split()[2]
     return {"input": f"{width}x{height}", "ffmpeg": version} | {
@@ -260,6 +266,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
+    files = 2 if arguments.what == "film" else 0
+    if len(arguments.files) != files:
+        parser.error(f"{arguments.what} takes {'a video and an output' if files else 'no files'}: {arguments.files}")
+    if arguments.rounds < 2:
+        parser.error(f"--rounds {arguments.rounds}: at least 2")
+    if ":" in arguments.device:
+        torch.cuda.set_device(arguments.device)  # or memory and name would be another card's
     result: dict[str, object]
     match arguments.what:
         case "seek":
@@ -271,7 +284,7 @@ def main() -> None:
         case "precision":
             result = measure_precision(width, height, arguments.clip, arguments.device)
         case "pipe":
-            result = measure_pipe(width, height, arguments.ffmpeg)
+            result = measure_pipe(width, height)
         case _:
             video, out = arguments.files
             result = measure_film(video, out, width, height, arguments.ffmpeg, arguments.device)

@@ -44,6 +44,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     baseline, runs = recipe.read_table(args.table, args.overrides, args.rehearse)
+    names = recipe.chosen(runs, args.runs)
     device = torch.device(args.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current device
@@ -54,7 +55,7 @@ def main() -> None:
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     prepared = prepare(Material.of_packs(args.packs, shape), baseline, make_net(baseline, device), device, None, shape)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    for name in args.runs or runs:
+    for name in names:
         small = recipe.REHEARSAL if args.rehearse else {}
         plan = recipe.change(baseline, {"name": name, **runs[name], **small})
         kernels = args.json.with_name(f"{args.json.stem}-{name}.txt") if name in args.profile else None
@@ -72,8 +73,10 @@ def measure(
     plan: Recipe, prepared: Prepared, device: torch.device, steps: int, kernels: Path | None
 ) -> dict[str, float]:
     """One run's figures; its kernels go into a file."""
+    shared = 0  # the clips lie beside their copy in the pool only because the next run wants them too
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
+        shared = sum(part.nbytes for clip in prepared.train for part in (clip.hr, clip.lr, clip.flow))
     trainer = Trainer(plan, prepared, device, Path())
     start = time.perf_counter()
     trainer.advance(1)
@@ -92,7 +95,7 @@ def measure(
         "steps_per_second": steps / whole,
         "clips_per_second": steps * plan.batch / whole,
         "waiting_for_data": max(0.0, 1 - still / whole),
-        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0,
+        "peak_gib": (torch.cuda.max_memory_allocated() - shared) / 2**30 if device.type == "cuda" else 0.0,
     }
 
 

@@ -25,9 +25,10 @@ import torch
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
+from vs_rafrvsr.training.data import DataError
 from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare
-from vs_rafrvsr.training.recipe import Recipe, change, check_flow, read_table
+from vs_rafrvsr.training.recipe import Recipe, change, check_flow, chosen, read_table
 from vs_rafrvsr.training.start import make_net
 from vs_rafrvsr.training.validate import validate_bicubic
 
@@ -56,6 +57,7 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     started = time.monotonic()
     recipe, runs = read_table(args.table, [f"flow.weights={args.flow_weights}", *args.overrides], args.rehearse)
+    names = chosen(runs, args.runs)
     if not args.rehearse:
         check_flow(recipe)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
@@ -64,6 +66,8 @@ def main() -> None:
         torch.cuda.set_device(device)  # streams and graphs are made on the current device
     flow_net = make_net(recipe, device)
     prepared = prepare(Material.of_packs(args.packs, shape), recipe, flow_net, device, args.cache, shape)
+    if not (prepared.real and prepared.camera):
+        raise DataError("no filmed or no made clips are left for validation: give more packs, with clips and stills")
     counts = f"{len(prepared.train)} training, {len(prepared.real)} + {len(prepared.camera)} validation clips"
     print(f"[{time.monotonic() - started:6.1f}] prepared: {counts}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +78,7 @@ def main() -> None:
     }
     (args.out / "bicubic.json").write_text(json.dumps(bicubic, indent=1) + "\n")
     print(f"bicubic: {bicubic}", flush=True)
-    for name in args.runs or runs:
+    for name in names:
         if time.monotonic() - started > args.until:
             break
         if claim(args.out, name):

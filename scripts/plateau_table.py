@@ -42,6 +42,8 @@ def collect(folder: Path) -> list[dict[str, Any]]:
     for recipe in (run["recipe"] for run in runs):  # where a file was on that machine is of no interest
         for part, key in ((recipe, "start"), (recipe["flow"], "weights"), (recipe["losses"], "features")):
             part[key] = Path(part.get(key, "")).name
+    if "baseline" not in {run["name"] for run in runs}:
+        raise SystemExit(f"plateau_table: {folder} has no finished run named baseline, against which the others count")
     return sorted(runs, key=lambda run: (run["name"] != "baseline", -mean(run)))
 
 

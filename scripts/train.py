@@ -101,14 +101,11 @@ def run(trainer: Trainer, stopping: Stopping) -> None:
     )
     with bar:
         task = bar.add_task(name, total=trainer.recipe.steps, completed=trainer.step)
-        for row in trainer.run():
+        for row in trainer.run(lambda: team.any(stopping.due(), trainer.device)):
             bar.update(task, completed=trainer.step, description=f"{name} {words(row)}")
             scored = any(column.endswith("_settled") for column in row)
             if scored or bar.disable:
                 bar.console.print(report(row), highlight=False, soft_wrap=True)
-            if team.any(stopping.due(), trainer.device):
-                trainer.save()
-                break
 
 
 def arguments() -> argparse.Namespace:

@@ -25,7 +25,7 @@ def whole(s: Subject, bench: Bench) -> None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_reserved()
-    fast, count = Fast(s.half, s.size), len(s.lr) - 1
+    fast, count = Fast(s.half, s.size), len(s.lr)
     _milliseconds(fast, s, bench)  # captures the graphs
     if not bench.rehearse:
         peak = (torch.cuda.max_memory_reserved() - before) / 2**30

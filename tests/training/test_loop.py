@@ -97,6 +97,18 @@ def test_a_resumed_run_equals_an_unbroken_one(prepared: Prepared, tmp_path: Path
         assert torch.equal(tensor, second.optimiser.state()[name]), name
 
 
+def test_a_run_that_is_stopped_is_scored_and_saved_where_it_stands(prepared: Prepared, tmp_path: Path) -> None:
+    recipe = tiny(steps=8, report_every=1, validate_every=8, checkpoint_every=8)
+    trainer = Trainer(recipe, prepared, CPU, tmp_path)
+    rows = list(trainer.run(lambda: trainer.step == 3))
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert ["real_all" in row for row in rows] == [False, False, True]
+    resumed = Trainer(recipe, prepared, CPU, tmp_path)
+    resumed.resume()
+    assert resumed.step == 3
+    assert resumed.scored["real_all"] == rows[-1]["real_all"]
+
+
 def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path: Path) -> None:
     """To the half precision of what is handed on."""
     long = dataclasses.replace(prepared, train=[clip("long", 17, 64, 80)])

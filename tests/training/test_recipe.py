@@ -76,3 +76,36 @@ def test_runs_of_a_table_are_changes_of_its_baseline(file: Path) -> None:
     assert runs.pop("baseline") == baseline
     assert all(run != baseline for run in runs.values())
     assert len(set(map(repr, runs.values()))) == len(runs)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "change", "refused"),
+    [
+        ("", 'data = { degradation = "bd" }', "data.degradation"),
+        ("", "seed = 1", "seed"),
+        ("", "flow = { scale = 1.0 }", "flow.scale"),
+        ("flow = { joint = true }", "flow = { scale = 1.0 }", ""),
+        ("", "data = { stills_weight = 3.0 }", ""),
+    ],
+)
+def test_runs_of_a_table_share_their_clips(baseline: str, change: str, refused: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.toml"
+    file.write_text(f"[baseline]\n{baseline}\n[runs.a]\n{change}\n")
+    if not refused:
+        assert recipe.chosen(recipe.read_table(file)[1], None) == ["a"]
+        return
+    with pytest.raises(RecipeError, match=f"a changes {refused}, but all runs share the baseline's clips"):
+        recipe.read_table(file)
+
+
+def test_a_run_that_is_not_in_the_table_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"no run c in the table: it has a, b"):
+        recipe.chosen({"a": {}, "b": {}}, ["a", "c"])
+
+
+@pytest.mark.parametrize(("text", "says"), [("steps = ", "no TOML"), ("steps = 1", "no table of experiments")])
+def test_a_file_that_is_no_table_is_named(text: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "table.toml"
+    file.write_text(text)
+    with pytest.raises(RecipeError, match=says):
+        recipe.read_table(file)

@@ -222,13 +222,16 @@ class Trainer:
         """Let the step's CUDA graph go: while it holds NCCL's calls, a team cannot be left (pytorch #115388)."""
         self._advance = None
 
-    def run(self) -> Iterator[dict[str, float]]:
-        """Train to the recipe's last step; yields a row at every report, scores in it where validation was due."""
+    def run(self, due: Callable[[], bool] = lambda: False) -> Iterator[dict[str, float]]:
+        """Train to the recipe's last step, or to the report at which an end is `due`, with validation and a checkpoint.
+
+        Yields a row at every report, scores in it where validation was due.
+        """
         recipe = self.recipe
         if self.team.leads:
             self._begin_curves()
-        skipped, seconds = float(self.optimiser.skipped), self.seconds
-        while self.step < recipe.steps:
+        skipped, seconds, last = float(self.optimiser.skipped), self.seconds, self.step >= recipe.steps
+        while not last:
             steps = min(recipe.report_every - self.step % recipe.report_every, recipe.steps - self.step)
             self.advance(steps)
             now = float(self.optimiser.skipped)
@@ -250,7 +253,7 @@ class Trainer:
                     f"the last checkpoint, or begin again, with a lower rate, such as rate={recipe.rate / 2:g}"
                 )
             skipped, seconds = now, self.seconds
-            last = self.step >= recipe.steps
+            last = due() or self.step >= recipe.steps
             if last or self.step % recipe.validate_every < steps:
                 self.scored = {
                     f"{kind}_{name}": value for kind, score in self.scores().items() for name, value in score.items()

@@ -156,7 +156,14 @@ def check_flow(recipe: Recipe) -> None:
 
 def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a recipe; `overrides` are `key=value` with dotted keys and TOML values, such as `model.channels=128`."""
-    return build(Recipe, _override({"name": path.stem, **tomllib.loads(path.read_text())}, overrides))
+    return build(Recipe, _override({"name": path.stem, **_read(path)}, overrides))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path} is no TOML: {error}") from None
 
 
 def _override(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
@@ -198,9 +205,33 @@ def read_table(
     path: Path, overrides: Iterable[str] = (), rehearse: bool = False
 ) -> tuple[Recipe, dict[str, dict[str, Any]]]:
     """A table of experiments: the baseline, with `overrides` as in `load`; each run's name and changes to it."""
-    table = tomllib.loads(path.read_text())
+    table = _read(path)
+    if not {"baseline", "runs"} <= table.keys():
+        raise RecipeError(f"{path} is no table of experiments: it needs [baseline] and [runs.NAME]")
     baseline = change(Recipe(name="baseline"), _override(table["baseline"], overrides))
+    for name, changes in table["runs"].items():
+        run = change(baseline, changes)
+        if own := [key for key in differences(run, dataclasses.asdict(baseline)) if _makes_clips(key, run)]:
+            raise RecipeError(f"{path}: {name} changes {', '.join(own)}, but all runs share the baseline's clips")
     return change(baseline, REHEARSAL) if rehearse else baseline, table["runs"]
+
+
+def chosen(runs: Mapping[str, Any], names: Iterable[str] | None) -> list[str]:
+    """The named runs of a table, or all.
+
+    Raises:
+        RecipeError: there is no run of that name.
+    """
+    unknown = [name for name in names or () if name not in runs]
+    if unknown:
+        raise RecipeError(f"no run {', '.join(unknown)} in the table: it has {', '.join(runs)}")
+    return list(names or runs)
+
+
+def _makes_clips(key: str, recipe: Recipe) -> bool:
+    """Whether clips depend on this key; those of stills are only drawn more often, and a joint flow is found anew."""
+    frozen = () if recipe.flow.joint else ("flow.updates", "flow.scale")
+    return key in ("seed", *frozen) or (key.startswith("data.") and key != "data.stills_weight")
 
 
 def change(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
