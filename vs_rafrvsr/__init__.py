@@ -1,4 +1,4 @@
-"""RAFRVSR for VapourSynth: x4 video super-resolution by a causal recurrent network with RAFT optical flow.
+"""RAFRVSR for VapourSynth: x4 video super-resolution by a recurrent network with RAFT optical flow.
 
 `upscale` is the typed face of `core.rafrvsr.Upscale`. Importing this package loads neither PyTorch nor CuPy.
 """

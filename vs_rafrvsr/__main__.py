@@ -1,4 +1,4 @@
-"""The command line: `python -m vs_rafrvsr doctor | models | encode`."""
+"""x4 video super-resolution for VapourSynth: `python -m vs_rafrvsr doctor | models | encode`."""
 
 from __future__ import annotations
 
@@ -57,7 +57,9 @@ def _split(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m vs_rafrvsr", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vs_rafrvsr", description="x4 video super-resolution for VapourSynth."
+    )
     commands = parser.add_subparsers(required=True, metavar="doctor | models | encode")
     doctor = commands.add_parser("doctor", help="check this installation and say what to do about what is broken")
     doctor.set_defaults(run=_doctor)
@@ -66,15 +68,20 @@ def _parser() -> argparse.ArgumentParser:
     encode = commands.add_parser(
         "encode",
         help="encode a script's output through vspipe and ffmpeg with nothing lost",
+        description="Encode a script's output through vspipe and ffmpeg with nothing lost.",
         epilog=ENCODE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     encode.set_defaults(run=_encode)
-    encode.add_argument("script", type=Path, metavar="SCRIPT.vpy")
+    encode.add_argument("script", type=Path, metavar="SCRIPT.vpy", help="it runs in its own folder")
     encode.add_argument("out", type=Path, metavar="OUT", help="the suffix chooses the container")
     encode.add_argument("--source", type=Path, metavar="VIDEO", help="copy sound, subtitles, chapters, tags from here")
-    encode.add_argument("--frames", type=_frames, metavar="FIRST:END", help="only these frames (END is not among them)")
-    encode.add_argument("--arg", type=_argument, action="append", default=[], metavar="KEY=VALUE", help="as vspipe's")
+    encode.add_argument(
+        "--frames", type=_frames, metavar="FIRST:END", help="only these, without END; not with --source"
+    )
+    encode.add_argument(
+        "--arg", type=_argument, action="append", default=[], metavar="KEY=VALUE", help="for the script, as vspipe's"
+    )
     encode.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     split = encode.add_argument_group("split over GPUs and machines (needs Ray)")
     split.add_argument("--workers", type=int, metavar="N", help="encode in pieces, N at once, and join them")

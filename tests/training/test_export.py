@@ -42,7 +42,7 @@ def test_the_plugin_loads_what_was_trained(tmp_path: Path) -> None:
         "channels": 4, "blocks": 1, "flow_updates": 3, "flow_input_scale": 2.0, "offset": -1.5,
     }  # fmt: skip
     assert (header.training["steps"], header.training["clips"]) == (2, 1)
-    assert list(header.quality) == ["validation PSNR-Y, real"]
+    assert list(header.quality) == ["validation PSNR-Y, filmed clips"]
 
 
 def test_a_finished_run_that_is_resumed_keeps_its_scores(tmp_path: Path) -> None:

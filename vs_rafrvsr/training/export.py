@@ -13,6 +13,14 @@ from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import is_plain
 
+VALIDATED_ON = {
+    "real": "filmed clips",
+    "clean": "filmed clips, undamaged",
+    "camera": "stills in motion",
+    "layered": "layers in motion",
+}
+"""Columns of a run's curves in words."""
+
 
 def write(path: Path, trainer: Trainer) -> None:
     """Write the weights file; an experiment's network, which no plugin has, is named as such."""
@@ -29,8 +37,8 @@ def write(path: Path, trainer: Trainer) -> None:
             "before": before(recipe.start),
         },
         quality={
-            f"validation PSNR-Y, {kind}": round(trainer.scored[f"{kind}_all"], 3)
-            for kind in ("real", "clean", "camera", "layered")
+            f"validation PSNR-Y, {words}": round(trainer.scored[f"{kind}_all"], 3)
+            for kind, words in VALIDATED_ON.items()
             if f"{kind}_all" in trainer.scored
         },
     )
