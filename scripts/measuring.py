@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from vs_rafrvsr.metrics import evaluation
+from vs_rafrvsr.metrics.fidelity import Frames
+from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.recipe import RecipeError
 
 FAULTS = (*evaluation.FAULTS, RecipeError)
@@ -21,6 +26,24 @@ def run_script(main: Callable[[], None]) -> None:
         main()
     except FAULTS as error:
         raise SystemExit(f"{Path(sys.argv[0]).stem}: {error}") from None
+
+
+def use_device(device: str) -> str:
+    """Make the plugin's `device` the one whose memory PyTorch reports; what it is called, for a record.
+
+    Raises:
+        EvaluationError: a CUDA device is asked for and not there.
+    """
+    called = evaluation.machine(device)
+    if device.startswith("cuda:"):
+        torch.cuda.set_device(device)
+    return called
+
+
+def shrink(truth: Frames) -> Frames:
+    """BI: bicubic x1/4, rounded; frames (N, H, W, 3)."""
+    planes = torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2)))
+    return evaluation.packed(degrade(planes, "bi").numpy())
 
 
 def add_result(file: Path, name: str, result: Any) -> None:  # noqa: ANN401

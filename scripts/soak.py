@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 import torch
 import vapoursynth as vs
+from measuring import run_script, use_device
 
 core = vs.core
 AHEAD = 8  # requests under way at once, as in vspipe
@@ -133,8 +134,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
-    cuda = torch.cuda.is_available() and arguments.device != "cpu"
-    machine = {"machine": torch.cuda.get_device_name() if cuda else "CPU"}
+    machine = {"machine": use_device(arguments.device)}
     result = machine | soak(arguments.frames, width, height, arguments.device)
     print(json.dumps(result, indent=1))
     if arguments.json:
@@ -142,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
