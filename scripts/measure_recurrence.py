@@ -1,11 +1,11 @@
 #!/usr/bin/env python
-"""What the recurrence's parameters cost and bring, through the real plugin: Vid4, lead-in, warm-up, alignment.
+"""What the recurrence's parameters cost and bring, through the real plugin: lead-in, warm-up, alignment.
 
     python scripts/measure_recurrence.py [--vid4 DIR] [--clip VIDEO] [--device cuda] [--json samples/recurrence.json]
 
 DIR holds the four folders of Vid4's ground truth (calendar, city, foliage, walk), a picture a frame. VIDEO is any long
-clip, decoded by bestsource. Low-resolution frames are MATLAB-style bicubic x1/4 (BI), rounded to 8 bits. PSNR and SSIM
-are on Y (BT.601 studio range, as MATLAB's rgb2ycbcr), no crop, output rounded to 8 bits.
+clip, decoded by bestsource. Low-resolution frames are MATLAB-style bicubic x1/4 (BI), rounded to 8 bits. PSNR is on Y
+(BT.601 studio range, as MATLAB's rgb2ycbcr), no crop, output rounded to 8 bits.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 import vapoursynth as vs
+from measuring import add_result, run_script, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import bicubic, packed
-from vs_rafrvsr.metrics.fidelity import Curve, Frames, luma, psnr_y, ssim_y
+from vs_rafrvsr.metrics.evaluation import machine, packed
+from vs_rafrvsr.metrics.fidelity import Curve, Frames, luma, psnr_y
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
-from vs_rafrvsr.training.degrade import degrade
 
 core = vs.core
 LEADINS = (0, 1, 2, 4, 6, 8, 12, 16)
@@ -34,32 +33,19 @@ NEVER = 10_000
 
 
 def read_truth(root: Path) -> dict[str, Frames]:
-    """Frames of every folder in `root`."""
-    return {source.name: packed(source.hr) for source in data.read_folders(root, multiple=SCALE).sources}
+    """Frames of every folder in `root`; prints what was read and skipped."""
+    reading = data.read_folders(root, multiple=SCALE)
+    print(reading.summary())
+    return {source.name: packed(source.hr) for source in reading.sources}
 
 
-def shrink(truth: Frames) -> Frames:
-    """BI: bicubic x1/4, rounded."""
-    tensor = torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2)))
-    return packed(degrade(tensor, "bi").numpy())
-
-
-def measure_vid4(truths: dict[str, Frames], device: str) -> dict[str, object]:
-    """Mean PSNR-Y and SSIM-Y per clip: bicubic, strictly causal, default."""
-    table: dict[str, object] = {}
+def measure_shift(truths: dict[str, Frames], device: str) -> dict[str, list[float]]:
+    """`best_shift` of each clip's middle frame."""
+    table = {}
     for name, truth in truths.items():
-        clip = to_clip(shrink(truth))
-        ways = {
-            "bicubic": bicubic(clip, shift=0.0),
-            "leadin=0": core.rafrvsr.Upscale(clip, leadin=0, device=device),
-            "default": core.rafrvsr.Upscale(clip, device=device),
-        }
-        row: dict[str, dict[str, object]] = {}
-        for way, out in ways.items():
-            found = np.stack(list(play(out, f"{name} {way}")))
-            row[way] = {"psnr": float(psnr_y(truth, found).mean()), "ssim": float(ssim_y(truth, found).mean())}
-        row["default"]["shift"] = best_shift(truth[len(truth) // 2], found[len(truth) // 2])
-        table[name] = row
+        middle = len(truth) // 2
+        out = core.rafrvsr.Upscale(to_clip(shrink(truth)), device=device)[middle : middle + 1]
+        table[name] = best_shift(truth[middle], next(play(out, name)))
     return table
 
 
@@ -111,7 +97,7 @@ def upscale_grid(truth: Frames, chunk: int, warmup: int, device: str) -> vs.Vide
 
 
 def read_video(path: Path, frames: int) -> Frames:
-    """The first frames of a video as RGB, at most 1280x720, sides multiples of 4."""
+    """The first frames of a video as RGB, sides cut to multiples of 4."""
     clip = core.resize.Bicubic(core.bs.VideoSource(str(path)), format=vs.RGB24, matrix_in=1)[:frames]
     truth = np.stack(list(play(clip, path.name)))
     return truth[:, : truth.shape[1] // 4 * 4, : truth.shape[2] // 4 * 4]
@@ -127,20 +113,20 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, default=Path("samples/recurrence.json"))
     arguments = parser.parse_args()
+    if not (arguments.vid4 or arguments.clip):
+        parser.error("nothing to measure: give --vid4 DIR, --clip VIDEO or both")
     device = arguments.device
-    cuda = device != "cpu" and torch.cuda.is_available()
-    machine = torch.cuda.get_device_name() if cuda else "CPU"
+    called = machine(device)
 
     def record(part: str, figures: object) -> None:
         """Add a part to the file as soon as it is measured."""
-        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        known[part] = {"machine": machine, "figures": figures}
-        arguments.json.write_text(json.dumps(known, indent=1) + "\n")
-        print(json.dumps({part: known[part]}, indent=1), flush=True)
+        result = {"machine": called, "figures": figures}
+        add_result(arguments.json, part, result)
+        print(json.dumps({part: result}, indent=1), flush=True)
 
     if arguments.vid4:
         truths = read_truth(arguments.vid4)
-        record("vid4", measure_vid4(truths, device))
+        record("shift, Vid4, middle frames", measure_shift(truths, device))
         record("leadin, Vid4, frames 0 to 8", measure_leadin(truths, device))
         record("warmup, Vid4, chunk 25", measure_warmup(truths, 25, device))
     if arguments.clip:
@@ -150,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
