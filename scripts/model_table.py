@@ -42,6 +42,8 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     if args.scores and not (args.on and args.files):
         parser.error("--scores needs --on NAME and the weights files")
+    if args.files and not args.scores:
+        parser.error("weights files need --scores JSON: what to write into them")
     for file in args.files:
         write_scores(file, json.loads(args.scores.read_text()), args.on)
     old = README.read_text()
@@ -103,9 +105,12 @@ def noise_table(result: dict[str, Any]) -> Iterator[str]:
     )
     for label, scores in rows.items():
         figures = (scores[name] for name in names)
-        yield line(
-            [label, *(" / ".join(form.format(f[name]) for name, form in NOISE_METRICS.items()) for f in figures)]
-        )
+        yield line([label, *map(noise_cell, figures)])
+
+
+def noise_cell(scores: dict[str, float]) -> str:
+    """The figures of a model; LPIPS is missing where scripts/noise.py ran without --features."""
+    return " / ".join(form.format(scores[name]) if name in scores else "-" for name, form in NOISE_METRICS.items())
 
 
 def measured_on(quality: dict[str, float]) -> list[str]:

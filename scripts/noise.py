@@ -3,7 +3,8 @@
 
 DIR holds a folder of truth frames per clip. The LR clip stays clean, gets Gaussian noise (sigma of 255), or goes
 through H.264, and every model upscales it through the plugin. There are two tables, since each model is fed its own
-phase: BI input, scored as `bi` of scripts/evaluate.py, and BD input, scored as `bd`; bicubic, aligned, is in both.
+phase: BI input, scored as `bi` of scripts/evaluate.py, and BD input, scored as `bd`; bicubic, aligned, is in both,
+named or not.
 
 Residual noise: where the truth is flat (the standard deviation of Y in the 9x9 window around a pixel is under 2), the
 root mean square of output - truth on Y, mean over frames, then over clips; divided by bicubic's of the same row. Above
@@ -22,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from measuring import run_script
 from rich.console import Console
 from rich.table import Table
 
@@ -30,7 +32,6 @@ from vs_rafrvsr.metrics.evaluation import (
     ALIGNED,
     BICUBIC,
     DIGITS,
-    FAULTS,
     Clips,
     Scores,
     damaged,
@@ -106,7 +107,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--rehearse", action="store_true", help="a corner of four frames of one clip")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.models = [model for model in args.models if model not in TABLES.values()]
+    return args
 
 
 def measured(
@@ -139,7 +142,4 @@ def table(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FAULTS as error:
-        raise SystemExit(f"noise: {error}") from None
+    run_script(main)

@@ -71,6 +71,18 @@ def test_scores_of_another_model_or_of_noise_are_refused(copy: Path, tmp_path: P
         assert message in run(copy, "--scores", copy / "scores.json", "--on", "Mine", file).stderr
 
 
+def test_noise_that_was_measured_without_lpips_has_a_table(copy: Path) -> None:
+    file = copy / "samples" / "noise.json"
+    result = json.loads(file.read_text())
+    for row in result["tables"]["bi"]["rows"].values():
+        for scores in row.values():
+            del scores["LPIPS"]
+    file.write_text(json.dumps(result))
+    done = run(copy)
+    assert done.returncode == 0, done.stderr
+    assert "| clean | 23.78 / - / 0.448 / 1.00 |" in (copy / "README.md").read_text()
+
+
 def test_a_stale_readme_is_noticed(copy: Path) -> None:
     readme = copy / "README.md"
     spoiled = readme.read_text().replace("| `rafrvsr` | ", "| `rafrvsr` | not ")

@@ -26,7 +26,8 @@ def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(features: P
     (tmp_path / "truth" / "clip").mkdir(parents=True)
     for i, frame in enumerate(frames):
         cv2.imwrite(str(tmp_path / "truth" / "clip" / f"{i}.png"), frame)
-    done = noise("rafrvsr", "--truth", tmp_path / "truth", "--features", features, "--json", tmp_path / "noise.json")
+    options = ("--truth", tmp_path / "truth", "--features", features, "--json", tmp_path / "noise.json")
+    done = noise("bicubic", "rafrvsr", *options)
     assert done.returncode == 0, done.stderr
     tables = {name: t["rows"] for name, t in json.loads((tmp_path / "noise.json").read_text())["tables"].items()}
     assert [list(models) for models in tables["bi"].values()] == [["bicubic", "rafrvsr"]] * 7
