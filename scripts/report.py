@@ -23,17 +23,16 @@ from typing import Any, NamedTuple
 import cv2
 import jinja2
 import numpy as np
-import torch
+from measuring import run_script, shrink
 
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.metrics import figures
 from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import BICUBIC, FAULTS, named, packed, upscaler
+from vs_rafrvsr.metrics.evaluation import BICUBIC, named, packed, upscaler
 from vs_rafrvsr.metrics.fidelity import Frames, luma, psnr_y
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training import data
-from vs_rafrvsr.training.degrade import degrade
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, SAMPLES = ROOT / "scripts" / "page", ROOT / "samples"
@@ -139,7 +138,7 @@ def show(out: Path, name: str, ways: Iterable[Way]) -> dict[str, Any]:
 
 def upscaled(name: str, truth: Frames, models: list[str], device: str) -> Iterator[Way]:
     """Every way of showing a clip, from the worst to the truth."""
-    lr = packed(degrade(torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2))), "bi").numpy())
+    lr = shrink(truth)
     yield Way("low-res", None, lr)
     for way, model in named((BICUBIC, *models)).items():
         clip = upscaler(model, PROTOCOLS["bi"], device)(to_clip(lr))
@@ -149,9 +148,9 @@ def upscaled(name: str, truth: Frames, models: list[str], device: str) -> Iterat
 
 
 def detailed(frame: Frames) -> Iterator[tuple[int, int]]:
-    """Top and left, multiples of 4, of the CROPS windows with the most detail that do not overlap."""
+    """Top and left, multiples of 4, of the CROPS windows with the most detail that do not overlap, where they fit."""
     energy = cv2.boxFilter(cv2.Laplacian(luma(frame), cv2.CV_64F) ** 2, -1, CROP[::-1], anchor=(0, 0))
-    energy = energy[: frame.shape[0] - CROP[0] + 1 : 4, : frame.shape[1] - CROP[1] + 1 : 4].copy()
+    energy = energy[: max(0, frame.shape[0] - CROP[0] + 1) : 4, : max(0, frame.shape[1] - CROP[1] + 1) : 4].copy()
     for _ in range(CROPS):
         if energy.size == 0 or energy.max() < 0:
             return
@@ -179,7 +178,4 @@ def write_video(path: Path, frames: Frames) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FAULTS as error:
-        raise SystemExit(f"report: {error}") from None
+    run_script(main)

@@ -138,12 +138,15 @@ def test_videos_play_together_and_stop(page: Any) -> None:  # noqa: ANN401
 def test_without_a_browser_shipped_curves_and_what_was_skipped(tmp_path: Path) -> None:
     write_truth(tmp_path / "truth", "whole")
     (tmp_path / "truth" / "empty").mkdir()
+    (tmp_path / "truth" / "small").mkdir()  # than a detail
+    cv2.imwrite(str(tmp_path / "truth" / "small" / "0.png"), moving(1, 64, 160, 2)[0])
     done = report("bicubic", "--frames", "1", "--truth", tmp_path / "truth", "--out", tmp_path / "page")
     assert done.returncode == 0, done.stderr
-    assert "1 read, 1 skipped" in done.stdout
+    assert "2 read, 1 skipped" in done.stdout
     assert "empty: 0 frames, 1 needed" in done.stdout
     shown = list(charts(sorted((SCRIPT.parents[1] / "samples" / "curves").rglob("curves.csv"))))
     html = (tmp_path / "page" / "index.html").read_text()
+    assert {file.name for file in (tmp_path / "page").glob("*-truth-*.png")} == {"whole-truth-0.png"}
     assert html.count("<polyline") == sum(len(chart.lines) for chart in shown) > 0
 
 
