@@ -22,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import run_script, use_device
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torchvision.models.optical_flow import raft_large
 
+from vs_rafrvsr.training.data import DataError
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.prepare import Material, Prepared, Shape, prepare, shown_clips
 from vs_rafrvsr.training.recipe import Recipe, build, read_table
@@ -47,8 +49,10 @@ def main() -> None:
     args = arguments()
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     device, started = torch.device(args.device), time.monotonic()
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
+    called = use_device(args.device)
+    files = sorted(args.runs.glob("*.safetensors"))
+    if not files:
+        raise DataError(f"{args.runs}: no .safetensors of a run; scripts/plateau.py writes them")
     plan, _ = read_table(TABLE, rehearse=args.rehearse)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
     net = make_net(plan, device)
@@ -56,13 +60,13 @@ def main() -> None:
     if args.show:
         prepared = replace(prepared, shown=shown_clips(args.show, plan, net, device))
     result: dict[str, Any] = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        "device": called,
         "clips": {"real": len(prepared.real), "camera": len(prepared.camera), "shown": len(prepared.shown)},
         "runs": {},
     }
     args.json.parent.mkdir(parents=True, exist_ok=True)
     sizes = ((16, 16),) if args.rehearse else SIZES
-    for name, recipe, rows in runs(args.runs, prepared, device, sizes):
+    for name, recipe, rows in runs(files, prepared, device, sizes):
         flow = {"network": recipe.model.matcher, "scale": recipe.flow.scale}
         result["runs"][name] = {**flow, "steps": recipe.steps, "updates": rows}
         result["seconds"] = round(time.monotonic() - started)
@@ -87,10 +91,10 @@ type Rows = dict[int, dict[str, float]]
 
 
 def runs(
-    folder: Path, prepared: Prepared, device: torch.device, sizes: tuple[tuple[int, int], ...]
+    files: list[Path], prepared: Prepared, device: torch.device, sizes: tuple[tuple[int, int], ...]
 ) -> Iterator[tuple[str, Recipe, Rows]]:
     """Name, recipe and figures so far, a row longer each time."""
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in files:
         record = json.loads(file.with_suffix(".json").read_text())
         recipe = replace(build(Recipe, record["recipe"]), start=str(file))
         net = make_net(recipe, device)
@@ -176,4 +180,4 @@ def table(result: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
