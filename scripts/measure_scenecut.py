@@ -2,7 +2,7 @@
 """Measure the built-in scene-cut detector on real clips: python scripts/measure_scenecut.py --data DIR --json OUT.
 
 DIR holds folders with an index.json that lists clips of consecutive frames without a cut (file, first, count, size,
-src = "repository:path", src_first). Needs ffmpeg on PATH. Deterministic for one seed.
+src = "repository:path", src_first). Needs ffmpeg. Deterministic for one seed.
 
 Clips of one repository, or of one file name, count as one source. Sources are dealt into two halves by the hash of
 their names: the detector's constants were tuned on the first, and this reports the second. Everything is done at two
@@ -24,11 +24,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from measuring import run_script
 from torch import Tensor
 
+from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.scenecut import THRESHOLD, scores, thumbnails
 from vs_rafrvsr.training import pool
-from vs_rafrvsr.training.data import FAULTS
+from vs_rafrvsr.training.data import FAULTS, DataError
 
 type Random = np.random.Generator
 type Transform = Callable[[Tensor, Random], Tensor]
@@ -52,7 +54,7 @@ class Clip:
 
     def frames(self) -> Tensor:
         """(count, 3, height, width) uint8."""
-        command = ["ffmpeg", "-v", "error", "-i", str(self.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        command = [find_ffmpeg(), "-v", "error", "-i", str(self.path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
         data = subprocess.run(command, check=True, capture_output=True).stdout
         frames = torch.from_numpy(np.frombuffer(data, np.uint8).copy())
         frames = frames.view(-1, self.height, self.width, 3)[self.first : self.first + self.count]
@@ -299,7 +301,7 @@ def measure(clips: Sequence[Clip], shrink: int, seed: int) -> dict[str, Tensor]:
         if ends:
             before, length = ends[-1][1], 12
             shares = torch.linspace(0, 1, length)[:, None, None, None]
-            after = resize(frames[:length], *before.shape[2:])
+            after = resize(to_and_fro(frames, length), *before.shape[2:])
             mixed = as_8bit(before * (1 - shares) + after * shares)
             found.setdefault("cross-fades over 12 frames", []).append(score_sequence(mixed))
         ends.append((frames[:1], frames[-1:]))
@@ -313,7 +315,7 @@ def summary(found: dict[str, Tensor], threshold: float) -> dict[str, Any]:
 
     def row(values: Tensor) -> dict[str, Any]:
         detected = int((values >= threshold).sum())
-        return {"pairs": len(values), "detected": detected, "share": round(detected / len(values), 5)}
+        return {"pairs": len(values), "detected": detected, "share": round(detected / max(1, len(values)), 5)}
 
     rest = [name for name in found if name not in CUTS and name not in STEADY]
     return {
@@ -346,10 +348,16 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=THRESHOLD)
     arguments = parser.parse_args()
     clips = half(read_clips(arguments.data), ("tuning", "reporting").index(arguments.half))
+    sources = len({clip.source for clip in clips})
+    if sources < 2:
+        raise DataError(
+            f"{arguments.data}: {sources} sources for the {arguments.half} half, and cuts need two; "
+            "--data takes the folder of the folders with an index.json"
+        )
     result: dict[str, Any] = {
         "half": arguments.half,
         "clips": len(clips),
-        "sources": len({c.source for c in clips}),
+        "sources": sources,
         "seed": arguments.seed,
         "threshold": arguments.threshold,
     }
@@ -361,4 +369,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
