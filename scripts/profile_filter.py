@@ -10,7 +10,7 @@ FILE under NAME; times in ms per frame:
 - `device`: time from the first kernel to the last, of which `busy` with kernels or copies, and `gaps` of over 50 us
   that leave it idle; `kernels`: the longest by their sums.
 - `host`: the device's thread, inside the engine's calls, and inside the pace that holds it back; calls per frame.
-- `memory`: MB that PyTorch holds on the device and pinned on the host, now and at most.
+- `memory`: MiB that PyTorch holds on the device and pinned on the host, now and at most.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ import torch
 import vapoursynth as vs
 from benchmarking.filters import source
 from benchmarking.jobs import Job
+from measuring import add_result
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.engine.runtime import Runtime
+from vs_rafrvsr.metrics.evaluation import machine
 
 core = vs.core
 WARM_UP = 400
@@ -106,7 +108,7 @@ def timeline(intervals: Iterable[tuple[float, float, str]], frames: int) -> dict
 
 
 def memory() -> dict[str, float]:
-    """MB."""
+    """MiB."""
     pinned = torch.cuda.host_memory_stats()
     return {
         "device_now": torch.cuda.memory_reserved() / 2**20,
@@ -153,8 +155,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--name", help="in the JSON file; the input and the threads if left out")
     options = parser.parse_args()
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    conditions = {"machine": machine, "input": options.input, "format": options.format, "threads": options.threads}
+    conditions = {
+        "machine": machine("auto"),
+        "input": options.input,
+        "format": options.format,
+        "threads": options.threads,
+    }
     video = str(options.video.resolve()) if options.video else None
     job = Job(
         filter="rafrvsr", input=options.input, format=options.format, device="auto", seconds=0, least=0, video=video
@@ -162,9 +168,7 @@ def main() -> None:
     result = conditions | measure(job, options.threads, options.frames)
     print(json.dumps(result, indent=1))
     if options.json:
-        known = json.loads(options.json.read_text()) if options.json.exists() else {}
-        known[options.name or f"{options.input}, {options.threads} threads"] = result
-        options.json.write_text(json.dumps(known, indent=1) + "\n")
+        add_result(options.json, options.name or f"{options.input}, {options.threads} threads", result)
 
 
 if __name__ == "__main__":
