@@ -15,6 +15,7 @@ A row is a filter, an input size and a format. Every figure of it comes from a p
 - `first_frame_s`: from vspipe's start to the first frame, and `first_frame_cold_s` with no kernel compiled before.
 - `network_fps`: replays of CUDA graphs of the recurrent step and of a group's flow, per frame: no pixels, no copies.
 
+It is for GPUs: a CPU takes seconds a frame, so there --least must be given, and inputs should be thumbnails.
 Rivals that are not installed are named; they run with random weights, for only speed is compared. FILE is added to,
 row by row, so that runs can be cut short and done in pieces; figures of another machine, software or clip are refused.
 `first_frame_s` is mostly imports, which take far longer without the compiled bytecode that pip leaves.
@@ -36,12 +37,13 @@ from pathlib import Path
 from benchmarking import pipe
 from benchmarking.child import ask
 from benchmarking.filters import FILTERS
-from benchmarking.jobs import BURST, Job, RowError
+from benchmarking.jobs import BURST, LIMIT, WARM_UP, Job, RowError
 from benchmarking.memory import Card, Peak
 
 type Figures = dict[str, object]
 
 GB = 1e9
+LEAST = 1000
 KEY = ("filter", "input", "format")
 FIGURES = ("speed", "first", "network")
 """What is measured of a row, in this order: playing and seeking, the first frame, the network alone."""
@@ -147,7 +149,7 @@ def main() -> None:
     parser.add_argument("--filters", nargs="+", choices=FILTERS, default=list(FILTERS))
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="of old rows, repeat only these")
     parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--least", type=int, default=1000, help="frames timed, whatever time that takes")
+    parser.add_argument("--least", type=int, help=f"frames timed, whatever time that takes; {LEAST} if left out")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     missing = sorted({FILTERS[name].package for name in options.filters if not find_spec(FILTERS[name].package)})
@@ -160,7 +162,7 @@ def main() -> None:
             format=fmt,
             device=options.device,
             seconds=options.seconds,
-            least=options.least,
+            least=LEAST if options.least is None else options.least,
             video=str(options.video.resolve()) if options.video else None,
         )
         for fmt in options.formats
@@ -170,7 +172,15 @@ def main() -> None:
     ]
     if not jobs:
         sys.exit("nothing is left to measure")
-    facts, card = conditions(jobs[0])
+    try:
+        facts, card = conditions(jobs[0])
+    except RowError as error:
+        sys.exit(f"benchmark: {error}")
+    if facts["machine"] == "CPU" and options.least is None:
+        sys.exit(
+            f"benchmark: no GPU is used, and on the CPU {WARM_UP} + {LEAST} frames take longer than a row's limit of "
+            f"{LIMIT} s; run it on a GPU, or give fewer frames of thumbnails: --inputs 16x16 --least 20"
+        )
     results = Results(options.json, facts)
     for job in jobs:
         results.take(job, measured(job, card, options.figures), anew=tuple(options.figures) == FIGURES)

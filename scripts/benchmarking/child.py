@@ -47,13 +47,18 @@ def machine(job: Job) -> dict[str, object]:
 
     And VapourSynth's threads, which are how many frames vspipe asks for at once; and our network.
     """
-    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.version_number()), **shape()}
-    facts["threads"] = vs.core.num_threads
-    if job.device == "cpu" or not torch.cuda.is_available():
+    facts: dict[str, object] = {"torch": torch.__version__, "vapoursynth": str(vs.core.core_version.release_major)}
+    facts |= shape() | {"threads": vs.core.num_threads}
+    index, cards = int(job.device.partition(":")[2] or 0), torch.cuda.device_count()
+    if job.device.startswith("cuda") and index >= cards:
+        sys.exit(f"device {job.device}: PyTorch finds {cards} CUDA devices; use one of them, or cpu")
+    if job.device == "cpu" or not cards:
         return {"machine": "CPU", "uuid": None, **facts}
+    torch.cuda.set_device(index)
     torch.zeros(1, device="cuda").add_(1)
     torch.cuda.synchronize()
-    return {"machine": torch.cuda.get_device_name(), "uuid": str(torch.cuda.get_device_properties(0).uuid), **facts}
+    card = torch.cuda.get_device_properties(index)
+    return {"machine": card.name, "uuid": str(card.uuid), **facts}
 
 
 def frames(job: Job) -> dict[str, object]:

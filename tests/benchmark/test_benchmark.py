@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.encode.media import FFV1, ffmpeg
 from vs_rafrvsr import weights
 from vs_rafrvsr.models.registry import MODELS
@@ -70,3 +72,17 @@ def test_rows_are_measured_and_added_to_a_file(tmp_path: Path) -> None:
     assert kept == row
     assert "25 frames, fewer than 200" in failed["error"]
     assert "fps" not in failed
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("cpu", "fewer frames of thumbnails: --inputs 16x16 --least 20"), ("cuda:99", "device cuda:99: PyTorch finds ")],
+)
+def test_what_cannot_be_measured_is_refused_at_once(tmp_path: Path, device: str, said: str) -> None:
+    words = [sys.executable, str(SCRIPT), "--json", str(tmp_path / "a.json"), "--device", device]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    (message,) = [line for line in done.stderr.splitlines() if line]
+    assert message.startswith("benchmark: ")
+    assert said in message
+    assert not (tmp_path / "a.json").exists()
