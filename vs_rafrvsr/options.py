@@ -94,7 +94,11 @@ class Options:
         _require_range("leadin", self.leadin, 0, GROUP, "0 is strictly causal")
         _require_range("chunk", self.chunk, 1, MAX_CHUNK, "240 is the default")
         _require_range(
-            "warmup", self.warmup, 0, self.chunk - 1, f"it must be smaller than chunk, which is {self.chunk}"
+            "warmup",
+            self.warmup,
+            0,
+            self.chunk - 1,
+            f"12 is the default; it must be smaller than chunk, which is {self.chunk}",
         )
         if self.flow_updates is not None:
             _require_range("flow_updates", self.flow_updates, 1, 32, "leave it out for the model's own")

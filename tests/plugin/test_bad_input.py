@@ -12,6 +12,7 @@ import vapoursynth as vs
 from tests.plugin.clips import core, failing_at, moving, pixels, rgb_clip, same
 from vs_rafrvsr import weights
 from vs_rafrvsr.models.registry import MODELS
+from vs_rafrvsr.plugin.colour import RESIZERS
 
 SHIPPED = MODELS["rafrvsr"].path
 
@@ -139,3 +140,37 @@ def test_bad_float_samples_stay_where_they_are_and_the_state_recovers(bad: float
     assert differences[[0, 1, 11]].max() < 0.05
     differences[2, :, 4 * (10 - 3) : 4 * (10 + 4), 4 * (12 - 3) : 4 * (12 + 4)] = 0
     assert differences[2].max() < 0.05, "more than the sample's surroundings changed"
+
+
+@pytest.mark.parametrize(
+    ("props", "message"),
+    [
+        ({"_Matrix": 0}, r"_Matrix=0.*SetFrameProps\(_Matrix"),
+        ({"_Matrix": 3}, r"_Matrix=3.*one of 1, 4, 5"),
+        ({"_Matrix": 14}, r"_Matrix=14 without _Transfer.*SetFrameProps"),
+        ({"_Matrix": 14, "_Transfer": 16}, "_Matrix=14 without _Primaries"),
+        ({"_Transfer": 99}, "_Transfer=99"),
+        ({"_Primaries": 3}, "_Primaries=3"),
+        ({"_Range": 7}, "_Range=7"),
+        ({"_ChromaLocation": 9}, "_ChromaLocation=9"),
+        ({"_FieldBased": 7}, "_FieldBased=7.*deinterlace"),
+    ],
+)
+def test_colour_that_means_nothing_costs_its_frame_and_is_named(props: dict[str, int], message: str) -> None:
+    clip = core.resize.Bicubic(rgb_clip(moving(20, 24, 32)), format=vs.YUV420P8, matrix=1)
+    out = core.rafrvsr.Upscale(clip[:18] + core.std.SetFrameProps(clip[18:], **props), device="cpu")
+    out.get_frame(0)
+    with pytest.raises(vs.Error, match=f"^Upscale: frame 18 has {message}|^Upscale: frame 18 is .*{message}"):
+        out.get_frame(18)
+    out.get_frame(1)
+
+
+def test_every_code_that_is_let_in_is_converted() -> None:
+    """`colour.RESIZERS` against the resizer itself."""
+    clip = core.resize.Bicubic(rgb_clip(moving(1, 16, 16)), format=vs.YUV420P8, matrix=1)
+    for name, codes in RESIZERS.items():
+        for code in codes:
+            beside = {"_Transfer": 16 if code == 14 else 1, "_Primaries": 9} if name == "_Matrix" and code > 9 else {}
+            said = core.std.SetFrameProps(clip, **{name: code}, **beside)
+            frame = core.rafrvsr.Upscale(said, device="cpu", leadin=0, flow_updates=1).get_frame(0)
+            assert frame.props[name] == code

@@ -138,7 +138,9 @@ def _device(name: str) -> torch.device:
         )
     index = int(name.partition(":")[2] or 0)
     if index >= count:
-        raise DeviceError(f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}")
+        raise DeviceError(
+            f"device={name!r} does not exist; this machine has cuda:0 to cuda:{count - 1}; use one, 'auto' or 'cpu'"
+        )
     return torch.device("cuda", index)
 
 

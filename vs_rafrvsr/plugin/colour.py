@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,18 @@ BT709, BT601 = 1, 6
 
 PROPERTIES = ("_Matrix", "_Range", "_ColorRange", "_ChromaLocation", "_Transfer", "_Primaries")
 """What `ColourReader.said` reads. `_ColorRange` is deprecated, and the other way round: 1 is limited."""
+
+RESIZERS: Mapping[str, Collection[int]] = {
+    "_Matrix": (1, *range(4, 11), 12, 13, 14),
+    "_Range": (0, 1),
+    "_ChromaLocation": range(6),
+    "_Transfer": (1, 2, *range(4, 19)),
+    "_Primaries": (1, 2, *range(4, 13), 22),
+}
+"""The codes of ITU-T H.273 that VapourSynth's resizer knows; it refuses others in words that name no frame."""
+
+NEEDED = {10: ("_Transfer",), 12: ("_Primaries",), 13: ("_Transfer", "_Primaries"), 14: ("_Transfer", "_Primaries")}
+"""What makes these values of `_Matrix` a matrix, to the resizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +72,31 @@ class ColourReader:
         """The matrix, guessed where nothing says it; BT.709 for grey, None for RGB."""
         return self.guess if said.matrix is None and self.family != lib.cfRGB else said.matrix
 
+    def convertible(self, values: Sequence[int | None], n: int) -> Said:
+        """What frame n says, for the resizer.
+
+        Raises:
+            ClipError: it does not know that.
+        """
+        said = self.said(values)
+        codes = dict(
+            zip(RESIZERS, (said.matrix, said.range, said.chromaloc, said.transfer, said.primaries), strict=True)
+        )
+        for name, code in codes.items():
+            if code is not None and code not in RESIZERS[name]:
+                raise ClipError(
+                    f"frame {n} has {name}={code}, which VapourSynth's resizer does not know; say what it is by "
+                    f"std.SetFrameProps({name}=…), with one of {', '.join(map(str, RESIZERS[name]))}"
+                )
+        for name in NEEDED.get(said.matrix or 0, ()):
+            if codes[name] is None:
+                raise ClipError(
+                    f"frame {n} has _Matrix={said.matrix} without {name}: set it by std.SetFrameProps({name}=…)"
+                )
+        return said
+
     def known(self, values: Sequence[int | None], n: int) -> Colour:
-        """The same of frame n for the kernels, with what the resizer assumes filled in.
+        """What frame n says, for the kernels, with what the resizer assumes filled in.
 
         Raises:
             ClipError: they do not know it.

@@ -70,7 +70,7 @@ class Finish:
         finally:
             host.api.freeFrame(source)
         refuse_interlaced(field, n)
-        said = self.colours.said(values)
+        said = self.colours.convertible(values, n)
         with self.lock:
             if said not in self.nodes:
                 arguments = {

@@ -19,7 +19,7 @@ _PROPERTIES = Keys("_FieldBased", "_SceneChangePrev", "_SceneChangeNext", *PROPE
 
 def refuse_interlaced(field: int | None, n: int) -> None:
     """Raise ClipError for a frame whose `_FieldBased` says that it is interlaced."""
-    if field in (1, 2):
+    if field:
         raise ClipError(
             f"frame {n} is interlaced (_FieldBased={field}); deinterlace first, e.g. with bwdif.Bwdif, or, if it is "
             "progressive in truth, say so with std.SetFieldBased(0)"
