@@ -44,7 +44,7 @@ def image(frame: Tensor) -> cv2.typing.MatLike:
 
 
 def run(script: str, *arguments: object) -> str:
-    command = [sys.executable, "-P", str(SCRIPTS / script), *map(str, arguments), "--device", "cpu"]
+    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments), "--device", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
