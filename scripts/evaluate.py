@@ -18,30 +18,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from measuring import opened, run_script
 from rich.console import Console
 from rich.table import Table
 
-from vs_rafrvsr import weights
 from vs_rafrvsr.metrics.evaluation import (
     ALEXNET,
-    ALIGNED,
-    BICUBIC,
     DIGITS,
-    FAULTS,
     HEADS,
     damaged,
     fingerprint,
     judge,
     machine,
+    mark_of,
     mean,
     measure,
     named,
     packed,
     small,
     upscaler,
-    weights_of,
 )
-from vs_rafrvsr.metrics.protocol import PROTOCOLS, EvaluationError
+from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
 
@@ -64,10 +61,7 @@ def main() -> None:
         "leadin": args.leadin,
     }
     models = named(args.models)
-    marks = {
-        name: None if model in (BICUBIC, ALIGNED) else weights.read_fingerprint(weights_of(model))
-        for name, model in models.items()
-    }
+    marks = {name: mark_of(model) for name, model in models.items()}
     result = opened(args.json, setting, marks)
     options = {} if args.leadin is None else {"leadin": args.leadin}
     lpips = judge(args.features, args.device)
@@ -100,29 +94,6 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def opened(file: Path, setting: dict[str, Any], marks: dict[str, str | None]) -> dict[str, Any]:
-    """The result so far.
-
-    Raises:
-        EvaluationError: its figures were made in another way, or are of other weights of the same name.
-    """
-    if not file.exists():
-        return {**setting, "unit": "mean of the clips' means over frames", "models": {}}
-    held: dict[str, Any] = json.loads(file.read_text())
-    for key, value in setting.items():
-        if held.get(key) != json.loads(json.dumps(value)):
-            raise EvaluationError(
-                f"{file} holds figures with {key} {held.get(key)}, not {value}: they must not be mixed; "
-                "write to another file"
-            )
-    for name, mark in marks.items():
-        if name in held["models"] and held["models"][name].get("weights") != mark:
-            raise EvaluationError(
-                f"{file} holds figures of other weights named {name}: take them out of it, or write to another file"
-            )
-    return held
-
-
 def table(result: dict[str, Any]) -> Table:
     """Models by metric, mean over clips."""
     protocol = result["protocol"]
@@ -135,7 +106,4 @@ def table(result: dict[str, Any]) -> Table:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except FAULTS as error:
-        raise SystemExit(f"evaluate: {error}") from None
+    run_script(main)

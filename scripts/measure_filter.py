@@ -32,6 +32,7 @@ import vapoursynth as vs
 from benchmarking.contents import Contents
 from benchmarking.identity import identity
 from benchmarking.memory import Peak
+from measuring import add_result, run_script, use_device
 
 from vs_rafrvsr.encode.process import find_ffmpeg, find_vspipe
 from vs_rafrvsr.encode.render import Job, render
@@ -271,8 +272,7 @@ def main() -> None:
         parser.error(f"{arguments.what} takes {'a video and an output' if files else 'no files'}: {arguments.files}")
     if arguments.rounds < 2:
         parser.error(f"--rounds {arguments.rounds}: at least 2")
-    if ":" in arguments.device:
-        torch.cuda.set_device(arguments.device)  # or memory and name would be another card's
+    machine = use_device(arguments.device)
     result: dict[str, object]
     match arguments.what:
         case "seek":
@@ -288,14 +288,12 @@ def main() -> None:
         case _:
             video, out = arguments.files
             result = measure_film(video, out, width, height, arguments.ffmpeg, arguments.device)
-    cuda = torch.cuda.is_available() and arguments.device != "cpu"
-    result = {"machine": torch.cuda.get_device_name() if cuda else "CPU", **result}
+    result = {"machine": machine, **result}
     print(json.dumps(result, indent=1))
     if arguments.json:
-        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
         name = " ".join(str(part) for part in (arguments.what, result["input"], result.get("clip", "")) if part)
-        arguments.json.write_text(json.dumps(known | {name: result}, indent=1) + "\n")
+        add_result(arguments.json, name, result)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

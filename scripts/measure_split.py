@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from measuring import add_result
+
 from vs_rafrvsr.encode import Encoded, encode
 from vs_rafrvsr.encode.parallel import encode_split
 from vs_rafrvsr.encode.process import find_ffmpeg
@@ -149,8 +151,7 @@ def main() -> None:
     result = measure(arguments)
     print(json.dumps(result, indent=1))
     if arguments.json:
-        known = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-        arguments.json.write_text(json.dumps(known | {arguments.name or arguments.what: result}, indent=1) + "\n")
+        add_result(arguments.json, arguments.name or arguments.what, result)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evaluate import opened
 from measure_recurrence import NEVER, curve, read_truth
-from measuring import run_script, shrink
+from measuring import opened, run_script, shrink
 
 from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.evaluation import BICUBIC, machine, mark_of, named, upscaler

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import run_script
 from torch.profiler import ProfilerActivity, profile
 
 from vs_rafrvsr.training import recipe
@@ -107,4 +108,4 @@ def seconds(trainer: Trainer, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -13,6 +13,7 @@ import torch
 
 from vs_rafrvsr.metrics import evaluation
 from vs_rafrvsr.metrics.fidelity import Frames
+from vs_rafrvsr.metrics.protocol import EvaluationError
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.recipe import RecipeError
 
@@ -51,3 +52,26 @@ def add_result(file: Path, name: str, result: Any) -> None:  # noqa: ANN401
     known = json.loads(file.read_text()) if file.exists() else {}
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(known | {name: result}, indent=1) + "\n")
+
+
+def opened(file: Path, setting: dict[str, Any], marks: dict[str, str | None]) -> dict[str, Any]:
+    """The result of models that a file holds so far, or one without models yet.
+
+    Raises:
+        EvaluationError: its figures were made in another way, or are of other weights of the same name.
+    """
+    if not file.exists():
+        return {**setting, "unit": "mean of the clips' means over frames", "models": {}}
+    held: dict[str, Any] = json.loads(file.read_text())
+    for key, value in setting.items():
+        if held.get(key) != json.loads(json.dumps(value)):
+            raise EvaluationError(
+                f"{file} holds figures with {key} {held.get(key)}, not {value}: they must not be mixed; "
+                "write to another file"
+            )
+    for name, mark in marks.items():
+        if name in held["models"] and held["models"][name].get("weights") != mark:
+            raise EvaluationError(
+                f"{file} holds figures of other weights named {name}: take them out of it, or write to another file"
+            )
+    return held

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import run_script
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
@@ -162,4 +163,4 @@ def line(row: dict[str, float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

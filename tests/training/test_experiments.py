@@ -84,7 +84,8 @@ def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Pa
     assert "no-perceptual:" not in said
 
 
-def test_an_interrupted_run_gives_up_its_claim(tmp_path: Path) -> None:
+def test_an_interrupted_run_gives_up_its_claim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
     plateau = runpy.run_path(str(SCRIPTS / "plateau.py"))
     assert plateau["claim"](tmp_path, "a")
     assert not plateau["claim"](tmp_path, "a")
