@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 # A lossless, fast encoder: frames can be compared bit for bit.
 FFV1 = ("-c:v", "ffv1")
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
+HEED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore SIGINT otherwise
 
 
 def script(folder: Path, body: str, name: str = "script.vpy") -> Path:
@@ -19,6 +25,30 @@ def script(folder: Path, body: str, name: str = "script.vpy") -> Path:
     path = folder / name
     path.write_text(f"import vapoursynth as vs\nfrom vapoursynth import core\n{body}\n")
     return path
+
+
+def left_over(folder: Path) -> list[str]:
+    """What is there of an encode to `out` with some suffix."""
+    return sorted(path.name for path in folder.iterdir() if "part" in path.name or path.name.startswith("out"))
+
+
+def programs_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The vspipe and the ffmpeg of an encode that another process runs, once both are at work."""
+    for _ in range(300):
+        assert process.poll() is None, "the encode is over"
+        found = [child for child in psutil.Process(process.pid).children(recursive=True) if _is_at_work(child)]
+        if len(found) == 2:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("waited half a minute in vain")
+
+
+def _is_at_work(child: psutil.Process) -> bool:
+    """Is it vspipe, or the ffmpeg that reads from it? An ffmpeg before that one only tells what its encoder takes."""
+    try:
+        return child.name() == "vspipe" or "pipe:0" in child.cmdline()
+    except psutil.Error:
+        return False
 
 
 def ffmpeg(*options: str | Path) -> None:

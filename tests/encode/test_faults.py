@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, X264, script
+from tests.encode.media import FFV1, HEED, X264, left_over, programs_of, script
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.errors import EncodeError
@@ -32,10 +31,6 @@ SLOW = f"""
 import time
 core.std.ModifyFrame({CLIP}, {CLIP}, lambda n, f: time.sleep(2) or f).set_output()
 """
-
-
-def left_over(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix in (".mkv", ".mp4") or "part" in path.name)
 
 
 @pytest.mark.parametrize(
@@ -141,27 +136,14 @@ def test_progress_rises_to_the_end(tmp_path: Path) -> None:
 def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tmp_path: Path) -> None:
     path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--", *X264]
-    # A background job's children ignore SIGINT: this one must not, wherever the tests run.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed)
-    children = _children(process.pid, 2)
-    assert {child.name() for child in children} == {"vspipe", "ffmpeg"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=HEED)
+    children = programs_of(process)
     time.sleep(0.3)
     os.kill(process.pid, sent)
     process.communicate(timeout=30)  # long before the script is over
     assert process.returncode == 128 + sent
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert left_over(tmp_path) == []
-
-
-def _children(pid: int, count: int) -> list[psutil.Process]:
-    """The children of a process, once there are so many."""
-    for _ in range(200):
-        found = psutil.Process(pid).children()
-        if len(found) == count and all(child.name() in ("vspipe", "ffmpeg") for child in found):
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"process {pid} has no {count} children")
 
 
 def test_vspipe_killed_from_outside_is_an_error(tmp_path: Path) -> None:
@@ -218,7 +200,7 @@ assert Size.__annotations__ == {{"width": int}}
 def test_both_programs_end_when_the_encode_is_killed_outright(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, SLOW)), str(tmp_path / "out.mkv")]
     process = subprocess.Popen([*command, "--", *FFV1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
-    children = _children(process.pid, 2)
+    children = programs_of(process)
     process.kill()
     process.communicate()
     assert psutil.wait_procs(children, timeout=5)[1] == []  # long before the script's twelve seconds are over

@@ -7,23 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, script
+from tests.encode.media import FFV1, HEED, left_over, programs_of, script
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.errors import EncodeError
 
 LONG = "core.std.BlankClip(width=48, height=32, format=vs.YUV420P8, length=3000).rafrvsr.Upscale().set_output()"
-HEED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore SIGINT otherwise
-
-
-def left_over(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if "part" in path.name or path.name.startswith("out"))
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +76,7 @@ def test_where_both_programs_fail_both_are_heard(tmp_path: Path) -> None:
 def test_an_encode_that_is_killed_takes_its_programs_along(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, LONG)), str(tmp_path / "out.mkv")]
     with subprocess.Popen([*command, "--", *FFV1], stderr=subprocess.DEVNULL, cwd=tmp_path) as process:
-        programs: list[psutil.Process] = []
-        while {program.name() for program in programs} < {"vspipe", "ffmpeg"}:
-            assert process.poll() is None
-            time.sleep(0.1)
-            programs = psutil.Process(process.pid).children(recursive=True)
+        programs = programs_of(process)
         process.kill()
     assert psutil.wait_procs(programs, timeout=30)[1] == []
 

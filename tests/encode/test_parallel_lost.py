@@ -17,8 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, pixels, script
-from tests.encode.test_killed import HEED
+from tests.encode.media import FFV1, HEED, pixels, script
 from tests.encode.test_parallel import MEMORY, PLAIN, SLOW, expected, start_ray
 from vs_rafrvsr.encode import Progress
 from vs_rafrvsr.encode.parallel import encode_split
