@@ -146,17 +146,6 @@ def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tm
     assert left_over(tmp_path) == []
 
 
-def test_vspipe_killed_from_outside_is_an_error(tmp_path: Path) -> None:
-    def kill_vspipe(progress: Progress) -> None:
-        for child in psutil.Process().children():
-            if child.name() == "vspipe":
-                child.kill()
-
-    with pytest.raises(EncodeError, match="signal 9"):
-        encode(script(tmp_path, SLOW), tmp_path / "out.mkv", ffmpeg_options=FFV1, progress=kill_vspipe)
-    assert left_over(tmp_path) == []
-
-
 def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("-y.mkv", "http:x.mkv", "50% %d.mkv", "Ünï cödé.mkv"):
@@ -195,15 +184,6 @@ assert Size.__annotations__ == {{"width": int}}
     link.symlink_to(script(tmp_path, body))
     encode(link, tmp_path / "out.mkv", ffmpeg_options=FFV1)
     subprocess.run([find_vspipe(), str(link), "--"], check=True)
-
-
-def test_both_programs_end_when_the_encode_is_killed_outright(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(script(tmp_path, SLOW)), str(tmp_path / "out.mkv")]
-    process = subprocess.Popen([*command, "--", *FFV1], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
-    children = programs_of(process)
-    process.kill()
-    process.communicate()
-    assert psutil.wait_procs(children, timeout=5)[1] == []  # long before the script's twelve seconds are over
 
 
 def test_a_disk_that_is_full_at_the_last_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
