@@ -15,7 +15,7 @@ from tests.encode.media import FFV1, X264, pixels, probe, script, streams, times
 from tests.encode.test_source import chapters, languages
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.join import Mux, join
-from vs_rafrvsr.encode.parallel import encode_split
+from vs_rafrvsr.encode.parallel import _join_all, encode_split
 from vs_rafrvsr.encode.pieces import Piece, WorkFolder, work_path
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.encode.render import Job, read_clip
@@ -212,6 +212,22 @@ def test_a_worker_with_another_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EncodeError, match=r"_RafrvsrNumerics = .*whole frames, .*tiles of 32x32.*explicit arguments"):
         replace(folder, job=job(path, tile="40")).make(folder.plan[1], lambda _: None)
     assert folder.finished(folder.plan[1]) is None
+
+
+def test_pieces_of_different_cards_are_joined_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They agree to rounding only."""
+    made = "_RafrvsrNumerics='same', _RafrvsrDevice=os.environ['CARD']"
+    given = job(script(tmp_path, f"import os\n{CLIP}clip.std.SetFrameProps({made}).set_output()"))
+    out = tmp_path / "out.mkv"
+    for place, card in enumerate("AB"):
+        monkeypatch.setenv("CARD", card)
+        folder = open_folder(out, given, workers=2)
+        folder.make(folder.plan[place], lambda _: None)
+    _join_all(folder, out, Mux(rate=folder.clip.rate, source=None, delay=Fraction(0), ffmpeg_options=FFV1))
+    assert "made in several ways: same on A; same on B. " in caplog.text
+    assert len(times(out)) == 20
 
 
 def test_a_piece_that_went_on_in_smaller_tiles_is_refused_and_a_whole_encode_is_not(tmp_path: Path) -> None:
