@@ -13,7 +13,8 @@ import pytest
 
 from tests.encode.media import FFV1, X264, pixels, script, side_data, streams, vspipe_pixels
 from vs_rafrvsr.encode import encode
-from vs_rafrvsr.encode.options import picture_options
+from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.options import picture_options, video_options
 from vs_rafrvsr.encode.process import find_vspipe, pixel_formats
 
 # A ramp that differs in every plane and frame; odd sizes where the subsampling allows.
@@ -60,6 +61,14 @@ def test_rgb_becomes_444_and_float_16_bits(name: str, arrives_as: str, pixel_for
     assert streams(tmp_path / "out.mkv", "video")[0]["pix_fmt"] == pixel_format
     expected = script(tmp_path, clip + f"clip.resize.Bicubic(format=vs.{arrives_as}).set_output()", "expected.vpy")
     assert pixels(tmp_path / "out.mkv") == vspipe_pixels(find_vspipe(), expected)
+
+
+def test_rgb_of_bt2020_takes_its_matrix(tmp_path: Path) -> None:
+    clip = RAMP + "clip = ramp(core.get_video_format(vs.RGB48), 40, 36).std.SetFrameProps(_Primaries=9)\n"
+    encode(script(tmp_path, clip + "clip.set_output()"), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert streams(tmp_path / "out.mkv", "video")[0]["color_space"] == "bt2020nc"
+    converted = clip + "clip.resize.Bicubic(format=vs.YUV444P16, matrix=9).set_output()"
+    assert pixels(tmp_path / "out.mkv") == vspipe_pixels(find_vspipe(), script(tmp_path, converted, "expected.vpy"))
 
 
 HDR10_PROPS = """
@@ -166,6 +175,11 @@ def test_hdr10_metadata_that_an_encoder_cannot_take_is_reported(
         encode(tagged(tmp_path, HDR, HDR10_PROPS), tmp_path / "out.mkv", ffmpeg_options=FFV1)
     assert "ffv1" in caplog.text
     assert "libx265" in caplog.text
+
+
+def test_the_default_encoder_and_quality() -> None:
+    clip = Clip(pixel_format="yuv420p", width=64, height=48, frames=1, rate=Fraction(24), props={})
+    assert video_options(clip, ()) == ["-c:v", "libx265", "-crf", "18"]
 
 
 def test_options_of_sound_and_container_are_told_from_those_of_the_picture() -> None:
