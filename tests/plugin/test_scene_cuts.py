@@ -7,6 +7,7 @@ import pytest
 import vapoursynth as vs
 
 from tests.plugin.clips import core, moving, rgb_clip, same
+from vs_rafrvsr.schedule import GROUP
 
 
 def two_shots() -> vs.VideoNode:
@@ -52,6 +53,15 @@ def test_the_modes_without_properties(mode: str, expected: list[int]) -> None:
 )
 def test_properties_come_before_the_detector(n: int, props: dict[str, int], mode: str, expected: list[int]) -> None:
     assert resets(core.rafrvsr.Upscale(with_prop(two_shots(), n, **props), scenecut=mode)) == expected
+
+
+@pytest.mark.parametrize("arguments", [{}, {"chunk": GROUP // 2, "warmup": 0}], ids=["two reads", "two chunks"])
+@pytest.mark.parametrize("mode", ["detect", "props"])
+def test_a_cut_on_the_border_between_two_reads_or_chunks_is_seen(mode: str, arguments: dict[str, int]) -> None:
+    """Each of the two ways tells it by the frame before, which came with other frames."""
+    clip = rgb_clip(np.concatenate([moving(GROUP, 64, 96), moving(5, 64, 96, seed=5)]))
+    told = with_prop(clip, GROUP - 1, _SceneChangeNext=1)
+    assert resets(core.rafrvsr.Upscale(told, scenecut=mode, leadin=0, flow_updates=1, **arguments)) == [0, GROUP]
 
 
 def test_a_threshold_of_one_trusts_no_pair_of_different_pictures_to_be_a_cut_less_than_zero_does() -> None:
