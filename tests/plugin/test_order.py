@@ -23,9 +23,10 @@ WHOLE, TILES = (0, 0), (32, 32)
 """On a GPU, whole frames run on our kernels and in CUDA graphs, tiles on PyTorch's."""
 
 
-def upscaled(device: str, tile: tuple[int, int] = WHOLE) -> vs.VideoNode:
+def upscaled(device: str, tile: tuple[int, int] = WHOLE, **others: int) -> vs.VideoNode:
     clip = rgb_clip(np.concatenate([moving(17, 24, 40), moving(13, 24, 40, seed=1)]))
-    return core.rafrvsr.Upscale(clip, chunk=CHUNK, warmup=WARMUP, leadin=4, device=device, tile=tile)
+    arguments = {"chunk": CHUNK, "warmup": WARMUP, "leadin": 4} | others
+    return core.rafrvsr.Upscale(clip, device=device, tile=tile, **arguments)
 
 
 @cache
@@ -88,6 +89,11 @@ def test_a_source_frame_that_fails_while_it_is_read_ahead_costs_others_one_failu
     assert all("torn" in message for message in failed.values())
     for n in failed.keys() - {40}:
         clip.get_frame(n)
+
+
+@pytest.mark.parametrize(("argument", "n"), [({"warmup": 0}, CHUNK), ({"flow_updates": 1}, 1)], ids=str)
+def test_an_argument_that_quality_depends_on_reaches_the_network(argument: dict[str, int], n: int) -> None:
+    assert not same(upscaled("cpu", WHOLE, **argument).get_frame(n), linear("cpu")[n])
 
 
 @pytest.mark.parametrize("device", DEVICES)
