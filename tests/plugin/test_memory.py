@@ -20,7 +20,7 @@ from tests.plugin.clips import DEVICES, moving, pixels, rgb_clip, same
 from vs_rafrvsr.engine import engine
 from vs_rafrvsr.engine.engine import Output
 from vs_rafrvsr.engine.network import Network
-from vs_rafrvsr.engine.tiles import halved
+from vs_rafrvsr.engine.tiles import choose, halved
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.pixels.planes import RgbExchange
@@ -325,3 +325,18 @@ def sizes(tile: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 def test_halving_ends_at_what_users_may_choose() -> None:
     assert list(sizes((200, 90))) == [(200, 90), (104, 90), (56, 90), (56, 48)]
+
+
+@pytest.mark.parametrize(
+    ("size", "memory", "tile"),
+    [
+        ((540, 960), 8 << 30, (960, 544)),
+        ((1080, 1920), 8 << 30, (960, 1080)),
+        ((1920, 1080), 8 << 30, (1080, 960)),
+        ((1080, 1920), 1 << 20, (64, 64)),
+    ],
+)
+def test_the_first_tiles_are_the_largest_that_an_eighth_of_all_memory_holds(
+    size: tuple[int, int], memory: int, tile: tuple[int, int]
+) -> None:
+    assert choose(size, 1000, memory) == tile
