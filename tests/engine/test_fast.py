@@ -170,6 +170,13 @@ def test_a_kernel_can_be_compiled_and_run() -> None:
     assert step._trouble.__wrapped__(DEVICE) is None
 
 
+def test_the_kernels_are_taken_where_nothing_keeps_them_from_running(
+    model: RAFRVSR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vs_rafrvsr.engine.cuda.fast.obstacle", lambda *_: None)
+    assert isinstance(prepare(model, SIZE, torch.device("cuda"), torch.float16), Fast)
+
+
 def test_the_plain_network_is_taken_where_the_kernels_cannot_run(model: RAFRVSR) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert prepare(model, SIZE, cpu, torch.float16) is None

@@ -130,6 +130,15 @@ def test_a_forked_child_is_told_how_to_be_started(device: str, monkeypatch: pyte
     assert runtime._device("cpu").type == "cpu"
 
 
+def test_a_number_chooses_among_the_gpus_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    chosen = {name: str(runtime._device(name)) for name in ("auto", "cuda", "cuda:0", "cuda:1")}
+    assert chosen == {"auto": "cuda:0", "cuda": "cuda:0", "cuda:0": "cuda:0", "cuda:1": "cuda:1"}
+    with pytest.raises(DeviceError, match=r"device='cuda:2' does not exist; .*cuda:0 to cuda:1"):
+        runtime._device("cuda:2")
+
+
 def test_a_driver_that_is_too_old_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "init", lambda: fail_to_begin("The NVIDIA driver on your system is too old"))
@@ -162,6 +171,17 @@ def test_why_frames_are_converted_on_the_cpu_is_said_once(log: list[str], monkey
     for _ in range(2):
         core.rafrvsr.Upscale(clip, device="cpu")
     assert log == ["Upscale: CuPy is unwell. Frames are converted on the CPU, which is slower"]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("precision", "network"),
+    [("auto", "fp16, own kernels"), ("fp16", "fp16, own kernels"), ("fp32", "fp32, PyTorch's kernels")],
+)
+def test_a_gpu_gets_all_that_makes_it_fast_unless_single_precision_is_asked_for(precision: str, network: str) -> None:
+    clip = core.resize.Bicubic(rgb_clip(moving(1, 24, 32)), format=vs.YUV420P8, matrix=1)
+    frame = core.rafrvsr.Upscale(clip, precision=precision).get_frame(0)
+    assert str(frame.props["_RafrvsrNumerics"]).endswith(f", {network}, pixels on the device, whole frames")
 
 
 @pytest.mark.cuda
