@@ -192,13 +192,24 @@ def test_a_matrix_that_the_kernels_do_not_know_costs_its_own_frames_only() -> No
     out.get_frame(2)
 
 
+@pytest.mark.parametrize(("matrix", "transfer"), [(10, 14), (14, 16), (14, 18)])
+def test_a_matrix_that_means_nothing_without_transfer_and_primaries_gets_them(matrix: int, transfer: int) -> None:
+    """BT.2020 with constant luminance, and ICtCp: the resizer refuses them alone."""
+    clip = core.std.BlankClip(format=vs.YUV420P10, width=32, height=24, length=1, color=[400, 540, 480])
+    said = core.std.SetFrameProps(clip, _Matrix=matrix, _Transfer=transfer, _Primaries=9)
+    frame = core.rafrvsr.Upscale(said, device="cpu").get_frame(0)
+    for plane, value in zip(pixels(frame), (400, 540, 480), strict=True):
+        middle = plane[plane.shape[0] // 4 : -plane.shape[0] // 4, plane.shape[1] // 4 : -plane.shape[1] // 4]
+        np.testing.assert_allclose(middle.astype(np.float64), value, atol=1.01)
+
+
 def test_the_deprecated_color_range_still_counts_where_range_is_absent() -> None:
     full = yuv(1, 1, 0, 0)
     old = core.std.SetFrameProps(core.std.RemoveFrameProps(full, ["_Range"]), _ColorRange=0)
     assert same(core.rafrvsr.Upscale(old).get_frame(1), core.rafrvsr.Upscale(full).get_frame(1))
 
 
-@pytest.mark.parametrize(("width", "height", "guess"), [(32, 24, 6), (1040, 16, 1)])
+@pytest.mark.parametrize(("width", "height", "guess"), [(32, 24, 6), (1040, 16, 1), (16, 592, 1)])
 def test_an_unset_matrix_is_guessed_by_size_and_written_on_the_output(width: int, height: int, guess: int) -> None:
     said = core.std.BlankClip(format=vs.YUV444P8, width=width, height=height, length=1, color=[120, 90, 170])
     unset = core.std.RemoveFrameProps(said, ["_Matrix"])
