@@ -44,6 +44,7 @@ def test_main_memory_is_judged_too(free: float, state: State, monkeypatch: pytes
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=int(free * GIB), total=8 * GIB))
     finding = doctor.check_memory()
     assert finding.state is state
+    assert f"{free} of 8.0 GiB" in finding.found
     assert bool(finding.remedy) == (state is State.LIMITED)
 
 

@@ -88,15 +88,6 @@ def test_doctor_compares_cupy_s_cuda_with_pytorch_s(theirs: int, state: State, m
     assert ("cupy-cuda12x" in finding.remedy and "[cuda13]" in finding.remedy) == (state is State.BROKEN)
 
 
-def test_doctor_warns_of_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    memory = SimpleNamespace(available=2**28, total=2**33)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
-    finding = doctor.check_memory()
-    assert finding.state is State.LIMITED
-    assert "0.2 of 8.0 GiB" in finding.found
-    assert finding.remedy
-
-
 def test_doctor_without_ffmpeg_is_limited_not_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
