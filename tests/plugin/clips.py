@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,12 @@ def same(a: vs.VideoFrame, b: vs.VideoFrame) -> bool:
     return all(np.array_equal(x, y) for x, y in zip(pixels(a), pixels(b), strict=True))
 
 
-def failing_at(clip: vs.VideoNode, bad: int, message: str) -> vs.VideoNode:
-    """The clip, whose frame `bad` cannot be read."""
+def failing_at(clip: vs.VideoNode, bad: int | Set[int], message: str) -> vs.VideoNode:
+    """The clip, of which a frame or several cannot be read; `{n}` in the message stands for the frame's number."""
 
     def maybe(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        if n == bad:
-            raise ValueError(message)
+        if n in ({bad} if isinstance(bad, int) else bad):
+            raise ValueError(message.format(n=n))
         return f
 
     return core.std.ModifyFrame(clip, clip, maybe)

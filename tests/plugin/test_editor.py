@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import vapoursynth as vs
 
+from tests.plugin.clips import DEVICES
+
 VAPOURSYNTH = Path(vs.__file__).parent
 ROUNDS, WANTED = 50, 6
 SCRIPT = """
@@ -28,7 +30,7 @@ vs.core.rafrvsr.Upscale(clip, device="{device}", chunk=6, warmup=1, leadin=2, fl
 """
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.mark.parametrize("device", DEVICES)
 def test_fifty_evaluations_out_of_order_with_half_of_the_frames_dropped(device: str, tmp_path: Path) -> None:
     program, script = tmp_path / "editor", tmp_path / "script.vpy"
     script.write_text(SCRIPT.format(device=device))

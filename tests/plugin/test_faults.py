@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.encode.media import script
-from tests.plugin.clips import DEVICES, core, moving, pixels, rgb_clip, same
+from tests.plugin.clips import DEVICES, core, failing_at, moving, pixels, rgb_clip, same
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.schedule import GROUP
@@ -47,15 +47,8 @@ def alone_in_its_run(n: int, bad: Set[int], fmt: int, device: str) -> vs.VideoFr
     return alone(fmt, device, start, stop)[n - start]
 
 
-def torn(clip: vs.VideoNode, bad: Set[int]) -> vs.VideoNode:
-    """The clip, of which some frames cannot be read."""
-
-    def maybe(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
-        if n in bad:
-            raise ValueError(f"frame {n} is torn.")
-        return f
-
-    return core.std.ModifyFrame(clip, clip, maybe)
+def torn(bad: Set[int], fmt: int) -> vs.VideoNode:
+    return failing_at(source(fmt), bad, "frame {n} is torn.")
 
 
 def close(frame: vs.VideoFrame, wanted: vs.VideoFrame, device: str) -> bool:
@@ -95,9 +88,9 @@ def test_frames_that_cannot_be_read_fail_and_all_others_come(
     device: str, fmt: int, bad: set[int], requests: list[list[int]]
 ) -> None:
     """In any order the same, bit for bit; the frame after a gap begins a shot."""
-    played = requested(upscaled(torn(source(fmt), bad), device), list(range(FRAMES)), bad)
+    played = requested(upscaled(torn(bad, fmt), device), list(range(FRAMES)), bad)
     assert all(close(frame, alone_in_its_run(n, bad, fmt, device), device) for n, frame in played.items())
-    out = upscaled(torn(source(fmt), bad), device)
+    out = upscaled(torn(bad, fmt), device)
     for wanted in requests:
         for n, frame in requested(out, wanted, bad).items():
             assert same(frame, played[n]), f"frame {n} differs"
