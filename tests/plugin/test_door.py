@@ -99,21 +99,24 @@ blank[0].set_output()
     assert out.returncode == 0, out.stderr
 
 
-def test_no_frame_stays_and_no_filter() -> None:
+def test_no_frame_stays_no_filter_and_no_source() -> None:
     """Frames came and went through the resizer. In a process of its own, so that no others count."""
     code = """
-import gc
-from vapoursynth import YUV420P8, core
+import gc, weakref
+from vapoursynth import GRAY8, YUV420P8, core
 from vs_rafrvsr.engine.engine import Engine
-for _ in range(2):
-    blank = core.std.BlankClip(width=48, height=32, format=YUV420P8, length=4)
-    out = core.rafrvsr.Upscale(blank, device="cpu", flow_updates=1)
+for fmt in (YUV420P8, GRAY8):
+    blank = core.std.BlankClip(width=48, height=32, format=fmt, length=4)
+    draw = lambda n, f: f
+    source = weakref.ref(draw)
+    out = core.rafrvsr.Upscale(core.std.ModifyFrame(blank, blank, draw), device="cpu", flow_updates=1)
     for n in range(4):
         out.get_frame(n)
-    del blank, out
+    del blank, draw, out
     gc.collect()
     core.clear_cache()
     assert core.used_cache_size == 0, core.used_cache_size
+    assert source() is None
     assert not any(isinstance(thing, Engine) for thing in gc.get_objects())
 """
     done = run(sys.executable, "-c", code)
