@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import run_script
+from measuring import run_script, use_device
 from torch.profiler import ProfilerActivity, profile
 
 from vs_rafrvsr.training import recipe
@@ -46,10 +46,7 @@ def main() -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     baseline, runs = recipe.read_table(args.table, args.overrides, args.rehearse)
     names = recipe.chosen(runs, args.runs)
-    device = torch.device(args.device)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # streams and graphs are made on the current device
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    device, card = torch.device(args.device), use_device(args.device)
     result: dict[str, Any] = json.loads(args.json.read_text()) if args.json.exists() else {"device": card, "runs": {}}
     if result["device"] != card:
         raise SystemExit(f"{args.json} holds figures of {result['device']}, not of {card}: give another file")

@@ -30,7 +30,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 
 def use_device(device: str) -> str:
-    """Make the plugin's `device` the one whose memory PyTorch reports; what it is called, for a record.
+    """Make the plugin's `device` the current one, on which streams are made and memory is reported; its name.
 
     Raises:
         EvaluationError: a CUDA device is asked for and not there.

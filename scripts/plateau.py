@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import run_script
+from measuring import run_script, use_device
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
@@ -62,9 +62,7 @@ def main() -> None:
     if not args.rehearse:
         check_flow(recipe)
     shape = Shape(limit=20, area=96) if args.rehearse else Shape()
-    device = torch.device(args.device)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)  # streams and graphs are made on the current device
+    device, card = torch.device(args.device), use_device(args.device)
     flow_net = make_net(recipe, device)
     prepared = prepare(Material.of_packs(args.packs, shape), recipe, flow_net, device, args.cache, shape)
     if not (prepared.real and prepared.camera):
@@ -85,7 +83,7 @@ def main() -> None:
         if claim(args.out, name):
             with given_up_on_failure(args.out, name, started):
                 changes = runs[name]
-                run(change(recipe, {"name": name, **changes}), changes, prepared, device, args, started)
+                run(change(recipe, {"name": name, **changes}), changes, prepared, device, card, args, started)
             gc.collect()
             torch.cuda.empty_cache()
 
@@ -119,6 +117,7 @@ def run(
     changes: dict[str, Any],
     prepared: Prepared,
     device: torch.device,
+    card: str,
     args: argparse.Namespace,
     started: float,
 ) -> None:
@@ -143,7 +142,7 @@ def run(
         "change": changes,
         "recipe": dataclasses.asdict(trainer.recipe),
         "parameters": sum(p.numel() for n, p in trainer.net.named_parameters() if not n.startswith("raft.")),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": card,
         "torch": torch.__version__,
         "validation": scored,
         "final": scored[-1],
