@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """RAFT or not: what each flow network of a table gives and costs.
 
-    scripts/plateau.py scripts/recipes/flow.toml --packs PACK... --seconds 240 --out DIR
+    scripts/plateau.py scripts/recipes/flow.toml --packs PACK... --seconds 180 --out DIR
     scripts/compare_flow.py DIR --packs PACK... [--show VID4] --json samples/flow.json
 
 Every run in DIR, with 2, 4, 6 and 12 of RAFT's updates at inference. PSNR-Y in settled frames of the validation clips,
