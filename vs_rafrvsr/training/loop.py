@@ -28,10 +28,6 @@ from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
 from vs_rafrvsr.training.variants import FLOW_PARTS
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
-RUN_AWAY = 2.0
-"""A row whose last output, in [0, 1] where all is well, exceeds this begins anew: what grows from there on would drown
-what the other rows teach."""
-
 MOST_SKIPPED = 0.05
 """Share of steps since the last report whose gradient may overflow before the run stops."""
 
@@ -149,8 +145,7 @@ class Trainer:
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
-        sane = self.state.hr.abs().amax((1, 2, 3)) <= RUN_AWAY  # nor is NaN
-        went_on = ((batch.anew == 0) & sane)[:, None, None, None]
+        went_on = batch.anew[:, None, None, None] == 0
         state = self.state._make(torch.where(went_on, part.float(), 0) for part in self.state)
         frames, flow, last = self.unroll(batch.lr, batch.flow, batch.keep, state)
         lr, known = (given[:, 1:] for given in (batch.lr, batch.flow))
@@ -160,7 +155,7 @@ class Trainer:
         self.optimiser.step(self.rate)
         fine = self.optimiser.norm.isfinite()
         for held, part in zip(self.state, last, strict=True):
-            held.copy_(part.detach())
+            held.copy_(part.detach().half().nan_to_num(0, 0, 0))
         for name, value in parts.items():
             self.sums[name] += torch.where(fine, value.detach(), self.optimiser.nothing)
         self.summed += fine
