@@ -2,7 +2,8 @@
 """Train a recipe: `scripts/train.py RECIPE (--packs PACK... | --vimeo DIR | --folders DIR) --out DIR [key=value ...]`.
 
 Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=128`. A run that was stopped goes on where
-its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` may be another then.
+its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` and `steps`, which make the
+schedule, may be others then.
 
 On N GPUs of one host: `torchrun --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of all together,
 so a run computes the same on any number of them, to rounding, and may be resumed on another.

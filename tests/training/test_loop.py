@@ -158,11 +158,26 @@ def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path:
     first = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
     first.save()
     Trainer(tiny(steps=4, checkpoint_every=2), prepared, CPU, tmp_path).resume()
-    other = Trainer(tiny(steps=8, muon={"momentum": 0.9}), prepared, CPU, tmp_path)
+    other = Trainer(tiny(steps=4, frames=4, muon={"momentum": 0.9}), prepared, CPU, tmp_path)
     with pytest.raises(
-        checkpoint.CheckpointError, match=r"other values of muon\.momentum, steps: resume with the same"
+        checkpoint.CheckpointError, match=r"other values of frames, muon\.momentum: resume with the same"
     ):
         other.resume()
+
+
+@pytest.mark.parametrize("steps", [4, 8])
+def test_a_run_that_is_resumed_may_end_earlier_or_later(
+    prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int
+) -> None:
+    """By the schedule of a run of that length."""
+    plan = tiny(steps=6, report_every=2)
+    list(Trainer(plan, prepared, CPU, tmp_path).run(lambda: True))
+    other = Trainer(dataclasses.replace(plan, steps=steps), prepared, CPU, tmp_path)
+    other.resume()
+    assert f"steps was 6 and is {steps} from step 2 on" in capsys.readouterr().out
+    found = [(row["step"], row["rate"]) for row in other.run()]
+    assert found == [(step, other.schedule(step)) for step in range(4, steps + 1, 2)]
+    assert found[-1][1] == pytest.approx(plan.rate * plan.final_rate)
 
 
 def test_a_checkpoint_of_other_clips_or_another_frozen_network_is_refused(prepared: Prepared, tmp_path: Path) -> None:
@@ -309,7 +324,7 @@ def test_a_run_that_diverged_writes_its_last_report_and_goes_on_at_a_lower_rate(
     assert not rows[1]["real_all"]
     lower = Trainer(dataclasses.replace(recipe, rate=4e-4), prepared, CPU, tmp_path)
     lower.resume()
-    assert "the rate was 0.0008 and is 0.0004 from step 10 on" in capsys.readouterr().out
+    assert "rate was 0.0008 and is 0.0004 from step 10 on" in capsys.readouterr().out
     (row,) = lower.run()
     assert (row["step"], row["skipped"]) == (20, 0)
 

@@ -339,8 +339,9 @@ class Trainer:
                 f"the checkpoint in {self.out} was made with other values of {', '.join(changed)}: "
                 "resume with the same recipe, clips and files, or begin a new run with start=FILE"
             )
-        if (before := record["recipe"]["rate"]) != self.recipe.rate:
-            print(f"the rate was {before:g} and is {self.recipe.rate:g} from step {record['step']} on", flush=True)
+        for key in ("rate", "steps"):  # the schedule's
+            if (before := record["recipe"][key]) != (now := getattr(self.recipe, key)):
+                print(f"{key} was {before} and is {now} from step {record['step']} on", flush=True)
         rows = range(self.recipe.batch)[self.share]
         for name, part in zip(self.state._fields, self.state, strict=True):
             part.copy_(torch.stack([tensors.pop(f"{name} {row}") for row in rows]))

@@ -182,6 +182,7 @@ def _override(table: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]
 INCIDENTAL = {
     "name",
     "start",
+    "steps",
     "rate",
     "compiled",
     "report_every",
