@@ -6,8 +6,8 @@
     TRITON_INTERPRET=1 python scripts/bench_network.py --rehearse        (on a CPU: does the script run at all?)
 
 Times are medians of CUDA graph replays. The floor of a piece is the larger of its operations over the card's measured
-rate in a large fp16 matrix product, and of the bytes that it must read and write once over the measured copy bandwidth.
-`error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of step.CANDIDATES first and goes on with
+rate in a large fp16 matrix product, and of the bytes that it must read and write once over the memory's measured rate.
+`error` is ||found - fp32|| / ||fp32||. `--tune` times every candidate of step_pieces.CANDIDATES first and goes on with
 the best; the table `step.HOPPER` is filled in by hand from it. `--flow` leaves out all but encoding and flow. FILE gets
 the card and its rates, the model with its weights' fingerprint and flow_updates, and the times with their floors.
 """

@@ -12,6 +12,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from marked import replaced, table_row
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, README, CHART = ROOT / "samples/benchmark.json", ROOT / "README.md", ROOT / "samples/benchmark.svg"
 BEGIN, END = "<!-- benchmark -->\n", "<!-- /benchmark -->\n"
@@ -57,13 +59,13 @@ def section(results: dict[str, Any]) -> str:
         f"On one {results['machine']}, through `vspipe`, output discarded, measured by `scripts/benchmark.py` "
         f"([benchmark.json](samples/benchmark.json)).{memory} The rivals have random weights: only speed is compared."
     )
-    table = HEAD + "".join(map(line, shown(results)))
+    table = HEAD + "".join(table_row(cells(row)) for row in shown(results))
     return f"{textwrap.fill(text, 120)}\n\n![frames per second](samples/benchmark.svg)\n\n{table}"
 
 
-def line(row: Row) -> str:
-    """One row of the table; what was not measured is empty."""
-    cells = [
+def cells(row: Row) -> list[str]:
+    """Those of one row of the table; what was not measured is empty."""
+    return [
         NAMES[row["filter"]],
         row["input"],
         row["format"],
@@ -73,7 +75,6 @@ def line(row: Row) -> str:
         f"{row['first_frame_s']:.1f} s" if "first_frame_s" in row else "",
         f"{row['seek_ms_median']:.0f} / {row['seek_ms_worst']:.0f} ms" if "seek_ms_median" in row else "",
     ]
-    return f"| {' | '.join(cells)} |\n"
 
 
 def chart(results: dict[str, Any]) -> str:
@@ -103,19 +104,10 @@ def _text(x: float, y: float, text: str, weight: str = "normal") -> str:
     return f'<text x="{x:.1f}" y="{y}" font-weight="{weight}">{text}</text>'
 
 
-def replaced(readme: str, text: str) -> str:
-    """README with the text between the marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, mark, after = rest.partition(END)
-    if not mark:
-        raise SystemExit(f"README needs the lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}{text}{END}{after}"
-
-
 def main(results: Path = RESULTS, readme: Path = README, svg: Path = CHART) -> None:
     """Write both."""
     found = json.loads(results.read_text())
-    readme.write_text(replaced(readme.read_text(), section(found)))
+    readme.write_text(replaced(readme.read_text(), BEGIN, END, section(found)))
     svg.write_text(chart(found))
 
 

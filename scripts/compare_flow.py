@@ -148,7 +148,7 @@ def speed(net: Net, sizes: tuple[tuple[int, int], ...], updates: int, device: to
             with torch.autocast(device.type, torch.float16 if device.type == "cuda" else torch.bfloat16):
                 features = net.encode(frames)
                 earlier, later = (features._make(x[part] for x in features) for part in (slice(-1), slice(1, None)))
-                return net.clip_flow(later, earlier, (frames.shape[-2], frames.shape[-1]), updates)
+                return net.flow(later, earlier, (frames.shape[-2], frames.shape[-1]), updates)
 
         float(pairs().sum())
         figures[f"ms {width}x{height}"] = 1000 * seconds(pairs, device) / PAIRS

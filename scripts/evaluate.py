@@ -18,11 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measuring import opened, run_script
-from rich.console import Console
-from rich.table import Table
-
-from vs_rafrvsr.metrics.evaluation import (
+from evaluating.scoring import (
     ALEXNET,
     DIGITS,
     HEADS,
@@ -38,6 +34,10 @@ from vs_rafrvsr.metrics.evaluation import (
     small,
     upscaler,
 )
+from measuring import opened, run_script
+from rich.console import Console
+from rich.table import Table
+
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data

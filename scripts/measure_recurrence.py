@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import vapoursynth as vs
+from evaluating.clips import play, to_clip
+from evaluating.scoring import machine, packed
 from measuring import add_result, run_script, shrink
 
-from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import machine, packed
 from vs_rafrvsr.metrics.fidelity import Curve, Frames, luma, psnr_y
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data

@@ -30,7 +30,7 @@ from torch import Tensor
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.scenecut import THRESHOLD, scores, thumbnails
 from vs_rafrvsr.training import pool
-from vs_rafrvsr.training.data import FAULTS, DataError
+from vs_rafrvsr.training.data import FAULTY_CLIPS, DataError
 
 type Random = np.random.Generator
 type Transform = Callable[[Tensor, Random], Tensor]
@@ -99,7 +99,7 @@ def half(clips: Sequence[Clip], which: int) -> list[Clip]:
     for source in sorted({c.source for c in clips}, key=lambda s: hashlib.sha256(s.encode()).digest()):
         dealt[source] = 0 if sizes[0] <= sizes[1] else 1
         sizes[dealt[source]] += sum(c.source == source for c in clips)
-    return [c for c in clips if dealt[c.source] == which and c.path.stem not in FAULTS]
+    return [c for c in clips if dealt[c.source] == which and c.path.stem not in FAULTY_CLIPS]
 
 
 def as_8bit(frames: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from evaluating.clips import play, to_clip
+from evaluating.scoring import BICUBIC, machine, mark_of, named, upscaler
 from measure_recurrence import NEVER, curve, read_truth
 from measuring import opened, run_script, shrink
 
-from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import BICUBIC, machine, mark_of, named, upscaler
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
 from vs_rafrvsr.training.pool import to_and_fro
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import run_script, use_device
+from measuring import RUN_FAULTS, run_script, use_device
 from torch.profiler import ProfilerActivity, profile
 
 from vs_rafrvsr.training import recipe
@@ -59,7 +59,7 @@ def main() -> None:
         kernels = args.json.with_name(f"{args.json.stem}-{name}.txt") if name in args.profile else None
         try:
             result["runs"][name] = measure(plan, prepared, device, args.steps, kernels)
-        except (ValueError, RuntimeError, OSError) as error:
+        except RUN_FAULTS as error:
             result["runs"][name] = {"failed": str(error)[:400]}
         print(f"{name}: {result['runs'][name]}", flush=True)
         args.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+import vapoursynth as vs
+from evaluating.scoring import machine, packed
 
-from vs_rafrvsr.metrics import evaluation
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.fidelity import Frames
 from vs_rafrvsr.metrics.protocol import EvaluationError
 from vs_rafrvsr.training.degrade import degrade
-from vs_rafrvsr.training.recipe import RecipeError
 
-FAULTS = (*evaluation.FAULTS, RecipeError)
+FAULTS = (RafrvsrError, vs.Error, OSError)
 """What the scripts end with a message for."""
+RUN_FAULTS = (RafrvsrError, RuntimeError, OSError)
+"""Of one training run among several: its settings, memory or numbers, or a file that it needs."""
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -35,7 +38,7 @@ def use_device(device: str) -> str:
     Raises:
         EvaluationError: a CUDA device is asked for and not there.
     """
-    called = evaluation.machine(device)
+    called = machine(device)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
     return called
@@ -44,7 +47,7 @@ def use_device(device: str) -> str:
 def shrink(truth: Frames) -> Frames:
     """BI: bicubic x1/4, rounded; frames (N, H, W, 3)."""
     planes = torch.from_numpy(np.ascontiguousarray(truth.transpose(0, 3, 1, 2)))
-    return evaluation.packed(degrade(planes, "bi").numpy())
+    return packed(degrade(planes, "bi").numpy())
 
 
 def add_result(file: Path, name: str, result: Any) -> None:  # noqa: ANN401

@@ -14,9 +14,11 @@ import argparse
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from marked import replaced, table_row
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.models.listing import parameters
@@ -47,17 +49,12 @@ def main() -> None:
     for file in args.files:
         write_scores(file, json.loads(args.scores.read_text()), args.on)
     old = README.read_text()
-    new = replaced(replaced(old, "models", table()), "noise", noise_table(json.loads(NOISE.read_text())))
+    new = old
+    for name, rows in (("models", table()), ("noise", noise_table(json.loads(NOISE.read_text())))):
+        new = replaced(new, BEGIN.format(name), END.format(name), "".join(rows))
     if args.check and new != old:
         raise SystemExit("README.md: its tables are not what was measured; run scripts/model_table.py")
     README.write_text(new)
-
-
-def replaced(text: str, name: str, lines: Iterable[str]) -> str:
-    """The text with other lines between a table's marks."""
-    begin, end = BEGIN.format(name), END.format(name)
-    before, rest = text.split(begin)
-    return before + begin + "\n".join(lines) + "\n" + end + rest.split(end)[1]
 
 
 def write_scores(file: Path, result: dict[str, Any], on: str) -> None:
@@ -79,7 +76,7 @@ def write_scores(file: Path, result: dict[str, Any], on: str) -> None:
 def table() -> Iterator[str]:
     """A row for every model and set of clips that it was measured on."""
     columns = ("model", "trained on", "parameters", "measured on", *METRICS, "PSNR-Y, strictly causal")
-    yield from (line(columns), line(["---"] * len(columns)))
+    yield from (table_row(columns), table_row(["---"] * len(columns)))
     for row in MODELS.values():
         path = WEIGHTS / row.file
         header = weights.read_header(path)
@@ -89,7 +86,7 @@ def table() -> Iterator[str]:
                 form.format(header.quality[name]) if (name := f"{on} {metric}{how}") in header.quality else "-"
                 for metric, how, form in [*((m, "", f) for m, f in METRICS.items()), ("PSNR-Y", CAUSAL, "{:.2f}")]
             ]
-            yield line([f"`{row.name}`", header.degradation, size, on or "-", *figures])
+            yield table_row([f"`{row.name}`", header.degradation, size, on or "-", *figures])
 
 
 def noise_table(result: dict[str, Any]) -> Iterator[str]:
@@ -99,13 +96,11 @@ def noise_table(result: dict[str, Any]) -> Iterator[str]:
             raise SystemExit(f"{NOISE.name} is of other weights of {name}; run scripts/noise.py again")
     rows = result["tables"]["bi"]["rows"]
     names = list(rows["clean"])
-    yield from (
-        line(["low-resolution clip", *(f"`{n}`" if n in MODELS else n for n in names)]),
-        line(["---"] * (1 + len(names))),
-    )
+    yield table_row(["low-resolution clip", *(f"`{n}`" if n in MODELS else n for n in names)])
+    yield table_row(["---"] * (1 + len(names)))
     for label, scores in rows.items():
         figures = (scores[name] for name in names)
-        yield line([label, *map(noise_cell, figures)])
+        yield table_row([label, *map(noise_cell, figures)])
 
 
 def noise_cell(scores: dict[str, float]) -> str:
@@ -117,11 +112,6 @@ def measured_on(quality: dict[str, float]) -> list[str]:
     """The sets of clips, in the header's order; one without a name where there is none."""
     sets = (re.fullmatch(r"(.+) PSNR-Y", name) for name in quality)
     return [found[1] for found in sets if found] or [""]
-
-
-def line(cells: Iterable[str]) -> str:
-    """A row in Markdown."""
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

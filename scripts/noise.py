@@ -23,12 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measuring import run_script
-from rich.console import Console
-from rich.table import Table
-
-from vs_rafrvsr import weights
-from vs_rafrvsr.metrics.evaluation import (
+from evaluating.scoring import (
     ALIGNED,
     BICUBIC,
     DIGITS,
@@ -47,6 +42,11 @@ from vs_rafrvsr.metrics.evaluation import (
     upscaler,
     weights_of,
 )
+from measuring import run_script
+from rich.console import Console
+from rich.table import Table
+
+from vs_rafrvsr import weights
 from vs_rafrvsr.metrics.lpips import Lpips
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
 from vs_rafrvsr.models.registry import MODELS

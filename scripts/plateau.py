@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import run_script, use_device
+from measuring import RUN_FAULTS, run_script, use_device
 from safetensors.torch import save_file
 
 from vs_rafrvsr.training import export
@@ -36,8 +36,6 @@ from vs_rafrvsr.training.validate import validate_bicubic
 PROBE = 30
 """Steps that measure the speed; the run's length in steps follows from it."""
 VALIDATIONS = 6
-FAULTS = (ValueError, RuntimeError, OSError)
-"""A run's own: its settings, memory or numbers, or a file that it needs."""
 
 
 def main() -> None:
@@ -73,7 +71,6 @@ def main() -> None:
     bicubic = {
         kind: validate_bicubic(flow_net.base, clips)._asdict()
         for kind, clips in (("real", prepared.real), ("camera", prepared.camera))
-        if clips
     }
     (args.out / "bicubic.json").write_text(json.dumps(bicubic, indent=1) + "\n")
     print(f"bicubic: {bicubic}", flush=True)
@@ -107,7 +104,7 @@ def given_up_on_failure(out: Path, name: str, started: float) -> Iterator[None]:
         yield
     except BaseException as error:
         (out / f"{name}.claim").unlink()
-        if not isinstance(error, FAULTS):
+        if not isinstance(error, RUN_FAULTS):
             raise
         print(f"[{time.monotonic() - started:6.1f}] {name}: FAILED {str(error)[:400]}", flush=True)
 
@@ -153,9 +150,7 @@ def run(
 def line(row: dict[str, float]) -> str:
     """One validation, for the log."""
     scores = " ".join(
-        f"{kind} {row[f'{kind}_settled']:.3f} (frame 0 {row[f'{kind}_first']:.3f})"
-        for kind in ("real", "camera")
-        if f"{kind}_settled" in row
+        f"{kind} {row[f'{kind}_settled']:.3f} (frame 0 {row[f'{kind}_first']:.3f})" for kind in ("real", "camera")
     )
     speed = f"{row['seconds']:5.0f} s step {row['step']:6.0f} {row['steps_per_second']:5.1f}/s"
     return f"{speed} loss {row['loss']:.5f} {scores} skipped {row['skipped']:.0f}"

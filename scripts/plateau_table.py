@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from marked import replaced, table_row
+
 TEXT = Path(__file__).resolve().parent / "recipes" / "README.md"
 BEGIN, END = "<!-- runs: by scripts/plateau_table.py -->\n", "<!-- end of runs -->\n"
 CLIPS = ("real_settled", "camera_settled")
@@ -30,8 +32,7 @@ def main() -> None:
     args = parser.parse_args()
     rounds = [collect(folder) for folder in args.rounds]
     args.json.write_text(json.dumps({"rounds": rounds}, indent=1) + "\n")
-    before, rest = TEXT.read_text().split(BEGIN)
-    TEXT.write_text(before + BEGIN + "".join(f"{row}\n" for row in table(rounds)) + END + rest.split(END)[1])
+    TEXT.write_text(replaced(TEXT.read_text(), BEGIN, END, "".join(table(rounds))))
 
 
 def collect(folder: Path) -> list[dict[str, Any]]:
@@ -54,16 +55,16 @@ def mean(run: dict[str, Any]) -> float:
 
 def table(rounds: list[list[dict[str, Any]]]) -> Iterator[str]:
     """Rows in Markdown."""
-    yield "| round | run | changes | seconds | steps | filmed, dB | made, dB | against its baseline |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield "| round | run | changes | seconds | steps | filmed, dB | made, dB | against its baseline |\n"
+    yield "|---|---|---|---|---|---|---|---|\n"
     for number, runs in enumerate(rounds, 1):
         for run in runs:
-            final, change = run["final"], json.dumps(run["change"]) if run["change"] else ""
-            scores = " | ".join(f"{final[clips]:.2f}" for clips in CLIPS)
-            gain = f"{mean(run) - mean(runs[0]):+.2f}" if run["change"] else ""
-            code = f"`{change}`" if change else ""
-            cost = f"{final['seconds']:.0f} | {final['step']:.0f}"
-            yield f"| {number} | {run['name']} | {code} | {cost} | {scores} | {gain} |"
+            final, change = run["final"], run["change"]
+            code = f"`{json.dumps(change)}`" if change else ""
+            spent = (f"{final[what]:.0f}" for what in ("seconds", "step"))
+            scores = (f"{final[clips]:.2f}" for clips in CLIPS)
+            gain = f"{mean(run) - mean(runs[0]):+.2f}" if change else ""
+            yield table_row([str(number), run["name"], code, *spent, *scores, gain])
 
 
 if __name__ == "__main__":

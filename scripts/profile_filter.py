@@ -2,7 +2,7 @@
 """Where the filter's time goes on a GPU: what the device does, when it waits, and how busy its host thread is.
 
     python scripts/profile_filter.py [--input 480x270] [--format YUV420P8] [--video FILE] [--threads 16] [--frames 640]
-        [--json FILE [--name NAME]]
+        [--arguments leadin=0 chunk=480 ...] [--json FILE [--name NAME]]
 
 The benchmark's clip, played by clip.frames() with that many VapourSynth threads and requests at once: first --frames
 timed as they are, then --frames under PyTorch's profiler, which slows the host. Prints one JSON object, and adds it to
@@ -27,11 +27,11 @@ import torch
 import vapoursynth as vs
 from benchmarking.filters import source
 from benchmarking.jobs import Job
+from evaluating.scoring import machine
 from measuring import add_result
 
 from vs_rafrvsr.engine.engine import Engine
 from vs_rafrvsr.engine.runtime import Runtime
-from vs_rafrvsr.metrics.evaluation import machine
 
 core = vs.core
 WARM_UP = 400
@@ -118,10 +118,10 @@ def memory() -> dict[str, float]:
     }
 
 
-def measure(job: Job, threads: int, frames: int) -> dict[str, object]:
+def measure(job: Job, arguments: dict[str, int], threads: int, frames: int) -> dict[str, object]:
     """Play, time, play, profile."""
     core.num_threads = threads
-    played = core.rafrvsr.Upscale(source(job)).frames(prefetch=threads, close=True)
+    played = core.rafrvsr.Upscale(source(job), **arguments).frames(prefetch=threads, close=True)
     clock, cuda = watch(), torch.cuda.is_available()
 
     def play(count: int) -> float:
@@ -152,23 +152,34 @@ def main() -> None:
     parser.add_argument("--video", type=Path, help="of at least 200 frames; without one, the project's own test clip")
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--frames", type=int, default=640)
+    parser.add_argument("--arguments", type=argument, nargs="*", default=[], metavar="NAME=NUMBER", help="of Upscale")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--name", help="in the JSON file; the input and the threads if left out")
+    parser.add_argument("--name", help="in the JSON file; the input, the arguments and the threads if left out")
     options = parser.parse_args()
     conditions = {
         "machine": machine("auto"),
         "input": options.input,
         "format": options.format,
         "threads": options.threads,
+        "arguments": dict(options.arguments),
     }
     video = str(options.video.resolve()) if options.video else None
     job = Job(
         filter="rafrvsr", input=options.input, format=options.format, device="auto", seconds=0, least=0, video=video
     )
-    result = conditions | measure(job, options.threads, options.frames)
+    result = conditions | measure(job, dict(options.arguments), options.threads, options.frames)
     print(json.dumps(result, indent=1))
     if options.json:
-        add_result(options.json, options.name or f"{options.input}, {options.threads} threads", result)
+        given = (f"{name}={value}" for name, value in options.arguments)
+        add_result(
+            options.json, options.name or ", ".join((options.input, *given, f"{options.threads} threads")), result
+        )
+
+
+def argument(text: str) -> tuple[str, int]:
+    """`name=number`."""
+    name, number = text.split("=")
+    return name, int(number)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
-MODEL (by default those for BI) and truth: videos, stills under a slider, crops. Tables come from the JSON files
+MODEL (by default rafrvsr-bi) and truth: videos, stills under a slider, crops. Tables come from the JSON files
 in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py and measure_training.py (training.json) wrote,
 curves from every curves.csv below --curves. The page needs no server and loads nothing from elsewhere.
 """
@@ -23,15 +23,14 @@ from typing import Any, NamedTuple
 import cv2
 import jinja2
 import numpy as np
+from evaluating import figures
+from evaluating.clips import play, to_clip
+from evaluating.scoring import BICUBIC, named, packed, upscaler
 from measuring import run_script, shrink
 
 from vs_rafrvsr.encode.process import find_ffmpeg
-from vs_rafrvsr.metrics import figures
-from vs_rafrvsr.metrics.clips import play, to_clip
-from vs_rafrvsr.metrics.evaluation import BICUBIC, named, packed, upscaler
 from vs_rafrvsr.metrics.fidelity import Frames, luma, psnr_y
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
-from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training import data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,9 +76,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    default = [name for name in MODELS if name in ("frvsr-bi", "rafrvsr-bi")] or ["rafrvsr"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=default, metavar="MODEL", help="name or weights file")
+    parser.add_argument("models", nargs="*", default=["rafrvsr-bi"], metavar="MODEL", help="name or weights file")
     parser.add_argument("--truth", type=Path, help="a folder of frames per clip")
     parser.add_argument("--frames", type=int, help="only so many of each clip, for a rehearsal")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where the figures' JSON files are")

@@ -29,10 +29,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.training import checkpoint, export, recipe
 from vs_rafrvsr.training.checkpoint import CheckpointError
-from vs_rafrvsr.training.data import DataError
-from vs_rafrvsr.training.loop import DivergedError, Trainer
+from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.prepare import Material, Shape, prepare, shown_clips
-from vs_rafrvsr.training.recipe import Recipe, RecipeError
+from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.start import make_net, make_perceptual
 from vs_rafrvsr.training.team import Team
 
@@ -41,7 +40,7 @@ def main() -> None:
     """The command line."""
     try:
         train(arguments())
-    except (RecipeError, DataError, CheckpointError, DivergedError, RafrvsrError, OSError) as error:
+    except (RafrvsrError, OSError) as error:
         sys.exit(f"train: {error}")
 
 

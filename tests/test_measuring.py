@@ -20,7 +20,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 def run(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPTS / f"{script}.py"), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=SCRIPTS, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,11 @@ def run(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
         ("measure_recurrence", "", "give --vid4 DIR, --clip VIDEO or both"),
         ("measure_recurrence", "--vid4 nowhere", "'nowhere'"),
         ("measure_scenecut", "--data nowhere", "nowhere: 0 sources for the reporting half"),
+        (
+            "plateau",
+            "recipes/flow.toml --packs nowhere --flow-weights train.py --out nowhere",
+            "train.py is no weights file: give safetensors, or torchvision's .pth",
+        ),
         ("compare_flow", "nowhere --packs nowhere --json a.json", "scripts/plateau.py writes them"),
         ("model_table", "nowhere.safetensors", "need --scores JSON"),
         ("soak", "--device cuda:99", "device cuda:99: PyTorch finds"),

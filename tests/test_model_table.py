@@ -21,7 +21,13 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """The script, the README and the weights in another place, so that they can be spoiled."""
-    for part in ("scripts/model_table.py", "README.md", "samples/noise.json", "vs_rafrvsr/weights"):
+    for part in (
+        "scripts/model_table.py",
+        "scripts/marked.py",
+        "README.md",
+        "samples/noise.json",
+        "vs_rafrvsr/weights",
+    ):
         to = tmp_path / part
         to.parent.mkdir(exist_ok=True)
         (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, to)
@@ -81,6 +87,14 @@ def test_noise_that_was_measured_without_lpips_has_a_table(copy: Path) -> None:
     done = run(copy)
     assert done.returncode == 0, done.stderr
     assert "| clean | 23.78 / - / 0.448 / 1.00 |" in (copy / "README.md").read_text()
+
+
+def test_a_readme_without_the_marks_is_left_and_told_what_it_lacks(copy: Path) -> None:
+    readme = copy / "README.md"
+    spoiled = readme.read_text().replace("<!-- end of noise -->\n", "")
+    readme.write_text(spoiled)
+    assert "needs the lines <!-- noise: by scripts/model_table.py --> and <!-- end of noise -->" in run(copy).stderr
+    assert readme.read_text() == spoiled
 
 
 def test_a_stale_readme_is_noticed(copy: Path) -> None:

@@ -27,7 +27,7 @@ def result(name: str, change: dict[str, object], filmed: float, made: float) -> 
 
 
 def test_every_run_stands_beside_its_own_baseline(tmp_path: Path) -> None:
-    for part in ("scripts/plateau_table.py", "scripts/recipes/README.md"):
+    for part in ("scripts/plateau_table.py", "scripts/marked.py", "scripts/recipes/README.md"):
         to = tmp_path / part
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / part, to)

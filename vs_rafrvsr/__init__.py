@@ -37,7 +37,7 @@ def upscale(clip: vapoursynth.VideoNode, **arguments: Unpack[Arguments]) -> vapo
     Raises:
         OptionError: an argument is out of range, or of another type.
         TypeError: there is no such argument.
-        vapoursynth.Error: the clip, the weights or the device is not fit.
+        vapoursynth.Error: there is no such model, or the clip, the weights or the device is not fit.
     """
     import vapoursynth
 

@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     encode = commands.add_parser(
         "encode",
         help="encode a script's output through vspipe and ffmpeg with nothing lost",
-        description="Encode a script's output through vspipe and ffmpeg with nothing lost.",
+        description="Encode a script's output through vspipe and ffmpeg with nothing lost. On POSIX systems only.",
         epilog=ENCODE_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -122,6 +122,7 @@ def _models(arguments: argparse.Namespace) -> int:
 def _encode(arguments: argparse.Namespace) -> int:
     from vs_rafrvsr.encode import encode
     from vs_rafrvsr.encode.display import displayed
+    from vs_rafrvsr.encode.parallel import encode_split
 
     _check_split(arguments)
     common = {
@@ -134,10 +135,8 @@ def _encode(arguments: argparse.Namespace) -> int:
     }
     with displayed() as show:
         if arguments.workers is None:
-            done = encode(**common, frames=arguments.frames, progress=lambda progress: show(progress, {}))
+            done = encode(**common, frames=arguments.frames, progress=show)
         else:
-            from vs_rafrvsr.encode.parallel import encode_split  # not before: it locks as Windows cannot
-
             gpus, address = arguments.gpus_per_worker, arguments.address
             done = encode_split(
                 **common, workers=arguments.workers, gpus_per_worker=gpus, address=address, progress=show

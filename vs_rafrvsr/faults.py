@@ -17,7 +17,7 @@ _MEMORY = re.compile(
 """Of PyTorch, cuBLAS, cuDNN, CuPy, NVRTC, Triton. The libraries' handles are not initialised where memory is short."""
 
 _DEVICE = re.compile(r"CUDA error|CUDA_ERROR|cudaError|\[CUDA\]|cuDNN error")
-"""Of the same."""
+"""What makes an error one of CUDA's, in the words of the same libraries."""
 
 _LASTING = re.compile(
     r"illegal.?(memory access|address|instruction)|misaligned|launch.?fail|execution_failed|assert|time(d )?.?out"
@@ -40,13 +40,18 @@ def device_lost(error: BaseException) -> bool:
     """Whether it says that the GPU has failed for good, for example at an illegal access."""
     if not isinstance(error, RuntimeError) or out_of_memory(error):
         return False
-    said = str(error).partition("\n")[0]
+    said = first_line(error)
     return bool(_DEVICE.search(said) and _LASTING.search(said))
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says at first, for a message of ours; its type's name where it says nothing, as MemoryError."""
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def explained(error: Exception) -> DeviceError | None:
     """What users are told where a device has failed; None for an error of another kind."""
-    said = str(error).partition("\n")[0]
+    said = first_line(error)
     if out_of_memory(error):
         return DeviceError(
             f"memory ran out ({said}); close other programs that use the device, or crop or downscale the clip first"

@@ -10,13 +10,11 @@ The constants were tuned, and the detector measured on other sources, by scripts
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-type Mode = Literal["auto", "props", "detect", "off"]
+from vs_rafrvsr.options import SceneCut
 
 THRESHOLD = 0.52
 """Default score from which on a pair of frames is a cut."""
@@ -43,7 +41,7 @@ RISE = 1e-2
 
 
 def decide(
-    mode: Mode, prev_prop: int | None, next_prop_of_previous: int | None, score: float | None, threshold: float
+    mode: SceneCut, prev_prop: int | None, next_prop_of_previous: int | None, score: float | None, threshold: float
 ) -> bool:
     """Whether the state is emptied before frame n.
 

@@ -3,16 +3,16 @@
 The recurrence cannot run from frame 0 for every seek, so the clip is cut into a fixed grid of chunks. A chunk starts
 from an empty state `warmup` frames early and drops those outputs; at a scene cut (and at frame 0) the state is emptied
 and first carried *backwards* over the shot's own next `leadin` frames, so that a shot's first frames are not soft.
-Everything here depends on the clip's length, the scene cuts and the four parameters alone, hence so does frame n.
+Everything here depends on the clip's length, the scene cuts and the three parameters alone, hence so does frame n.
 
 Words used: a *step* feeds one frame to the recurrent network, with the state that its `previous` frame left.
-A *read* is a run of at most `group` source frames that is requested, and whose flow is estimated, together.
+A *read* is a run of at most GROUP source frames that is requested, and whose flow is estimated, together.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import dataclass
 
 GROUP = 16
@@ -31,15 +31,13 @@ class Step:
 class Grid:
     """The fixed grid of a clip of `frames` frames.
 
-    Requires frames >= 1, chunk >= 1, 0 <= warmup < chunk, 0 <= leadin <= group, group >= 1 (options.py checks what
-    users pass).
+    Requires frames >= 1, chunk >= 1, 0 <= warmup < chunk, 0 <= leadin <= GROUP (options.py checks what users pass).
     """
 
     frames: int
     chunk: int
     warmup: int
     leadin: int
-    group: int = GROUP
 
     def chunk_of(self, n: int) -> int:
         """The chunk that makes frame n."""
@@ -64,7 +62,7 @@ class Grid:
         """
         stop = self.stop(chunk)
         limit = stop if read_to < stop else min(stop + self.leadin, self.frames)
-        return range(read_to, min(read_to + self.group, limit))
+        return range(read_to, min(read_to + GROUP, limit))
 
     def is_milestone(self, chunk: int, read_to: int, most: int) -> bool:
         """Whether `read_to` is one of the at most `most` places, spread evenly, where a chunk's state is worth keeping.
@@ -74,8 +72,8 @@ class Grid:
         start, stop = self.first_read(chunk), self.stop(chunk)
         if most < 1 or not start < read_to < stop:
             return False
-        every = math.ceil((stop - start) / self.group / most)
-        return (read_to - start) % (every * self.group) == 0
+        every = math.ceil((stop - start) / GROUP / most)
+        return (read_to - start) % (every * GROUP) == 0
 
     def is_reset(self, frame: int, cuts: Set[int]) -> bool:
         """Whether a shot begins at `frame`. A chunk's start inside a shot is no reset: warm-up takes care of it."""
@@ -98,9 +96,3 @@ class Grid:
             return None
         backwards = tuple(Step(t, t + 1 if t < last else None) for t in range(last, frame, -1))
         return (*backwards, Step(frame, frame + 1 if last > frame else None))
-
-    def plan(self, n: int, cuts: Set[int]) -> Iterator[Step]:
-        """Every step that makes output n, in order, for known cuts: what a seek to n costs."""
-        chunk = self.chunk_of(n)
-        for frame in range(self.start(chunk), n + 1):
-            yield from self.steps(chunk, frame, cuts, self.frames) or ()

@@ -9,12 +9,12 @@ from vs_rafrvsr.options import Options
 DEFAULT = Options().model
 
 
-def shape(model: str = DEFAULT) -> dict[str, object]:
-    """A shipped model's name and its architecture's arguments, all that speed depends on."""
-    return {"model": model, "network": weights.read_header(MODELS[model].path).config}
+def shape() -> dict[str, object]:
+    """The default model's name and its architecture's arguments, all that speed depends on."""
+    return {"model": DEFAULT, "network": weights.read_header(MODELS[DEFAULT].path).config}
 
 
-def identity(model: str = DEFAULT) -> dict[str, object]:
+def identity(model: str) -> dict[str, object]:
     """A shipped model's name, its weights' fingerprint and RAFT's updates."""
     path = MODELS[model].path
     return {

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarking.identity import DEFAULT
-from vs_rafrvsr.engine.cuda.fast import prepare
+from vs_rafrvsr.engine.cuda.fast import accelerate
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.cuda.step import EXTRA, FastStep
 from vs_rafrvsr.engine.runtime import Runtime
@@ -26,8 +26,10 @@ from vs_rafrvsr.schedule import GROUP
 
 type Run = Callable[[], object]
 
+REPEATS = 40
 
-def milliseconds(device: torch.device, run: Run, repeats: int = 40) -> float:
+
+def milliseconds(device: torch.device, run: Run) -> float:
     """Median time of one replay; on the CPU, of a single run."""
     if device.type == "cpu":
         start = time.perf_counter()
@@ -37,7 +39,7 @@ def milliseconds(device: torch.device, run: Run, repeats: int = 40) -> float:
     for _ in range(5):
         replay()
     times = []
-    for _ in range(repeats):
+    for _ in range(REPEATS):
         before, after = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         before.record()
         replay()
@@ -129,6 +131,14 @@ def subject(name: str, device: torch.device, model: str = DEFAULT, *, toy: bool 
     )
 
 
+def stepped(step: FastStep, lr: Tensor, state: State, flow: Tensor) -> State:
+    """The state after `state`, which stays: as `RAFRVSR.step` of the nominal part of lr (1, 3, h, w) fp32."""
+    hidden = torch.empty_like(state.hidden, memory_format=torch.channels_last)
+    out = State(torch.empty_like(state.hr), hidden)
+    step.run(lr, state, flow, out)
+    return out
+
+
 def pairs(features: raft.Features) -> tuple[raft.Features, raft.Features]:
     """Those of every frame but the first, and those of the frames before them."""
     return raft.Features(*(f[1:] for f in features)), raft.Features(*(f[:-1] for f in features))
@@ -143,7 +153,7 @@ def flow_inputs(features: raft.Features) -> tuple[Tensor, Tensor, Tensor]:
 def per_frame(s: Subject, runtime: Runtime) -> dict[str, float]:
     """Milliseconds of the recurrent step, of encoding and of matching, on the kernels that the filter would choose."""
     device = runtime.device
-    if prepare(s.half, s.size, device, runtime.dtype) is not None:
+    if accelerate(s.half, s.size, device, runtime.dtype) is not None:
         return {piece: milliseconds(device, run) / frames for piece, (run, frames) in _own(s).items()}
     with runtime.half_flow():
         runs = _plain(s, s.half if runtime.dtype == torch.float16 else s.plain)
@@ -157,7 +167,7 @@ def _own(s: Subject) -> dict[str, tuple[Run, float]]:
     frames = GROUP / math.ceil(GROUP / batch)
     features = flow_inputs(flow.encode(s.lr[: batch + 1]))
     return {
-        "step": (lambda: step(s.lr[:1], s.state, s.flow), 1),
+        "step": (lambda: stepped(step, s.lr[:1], s.state, s.flow), 1),
         "encode": (lambda: flow.encode(s.lr[:batch]), frames),
         "flow": (lambda: flow.flow(features, s.size), frames),
     }

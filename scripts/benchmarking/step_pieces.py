@@ -11,13 +11,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarking.network import Subject
+from benchmarking.network import Subject, stepped
 from benchmarking.rows import Bench, distance
-from vs_rafrvsr.engine.cuda.step import CANDIDATES, FastStep, Tile, chosen
+from vs_rafrvsr.engine.cuda.step import FastStep, Tile, chosen
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.warp import SCALE, space_to_depth, upsample_flow, warp
 
 type Make = Callable[[], Tensor]
+
+CANDIDATES = {
+    "convolution": (
+        Tile(8, 16, 4, 3),
+        Tile(8, 16, 4, 4),
+        Tile(8, 16, 8, 3),
+        Tile(8, 32, 8, 3),
+        Tile(16, 16, 8, 3),
+        Tile(16, 16, 8, 4),
+        Tile(16, 32, 16, 3),
+        Tile(8, 16, 4, 2),
+        Tile(8, 16, 4, 1),
+    ),
+    "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
+    "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
+}
+"""What `tune` measures; the head and the body are convolutions."""
 
 GREATEST_ERROR = 5e-3
 """Of a candidate that is correct."""
@@ -45,7 +62,7 @@ def tune(s: Subject, bench: Bench) -> dict[str, Tile]:
         for tile in CANDIDATES[piece if piece in CANDIDATES else "convolution"]:
             step = FastStep(s.half, {**best, piece: tile})
             try:
-                error = distance(step(lr, s.state, s.flow).hr - base, wanted)
+                error = distance(stepped(step, lr, s.state, s.flow).hr - base, wanted)
             except Exception as failure:  # a candidate may need more shared memory than the card has
                 print(f"  {piece} {tile}: {type(failure).__name__} {str(failure)[:120]}")
                 continue
@@ -137,7 +154,7 @@ def ours(s: Subject, step: FastStep, head: Tensor, body: Tensor) -> dict[str, Ma
         "head": run_head,
         "body": run_body,
         "tail": run_tail,
-        "step": lambda: step(lr, s.state, s.flow).hr,
+        "step": lambda: stepped(step, lr, s.state, s.flow).hr,
     }
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from evaluating.figures import charts
 
 from tests.metrics.pictures import moving
 from vs_rafrvsr import weights
-from vs_rafrvsr.metrics.figures import charts
 from vs_rafrvsr.models.frvsr import FRVSR
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"

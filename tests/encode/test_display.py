@@ -16,8 +16,8 @@ def test_on_a_terminal_there_is_a_row_for_all_and_one_for_each_worker(
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes Rich take it for a terminal
     monkeypatch.setenv("COLUMNS", "100")
     with display.displayed() as show:
-        show(Progress(10, 40, 5.0), {"a 0:20": Progress(10, 20, 5.0)})
-        show(Progress(30, 40, 6.0), {"b 20:40": Progress(10, 20, 7.0)})
+        show(Progress(10, 40, 5.0, {"a 0:20": Progress(10, 20, 5.0)}))
+        show(Progress(30, 40, 6.0, {"b 20:40": Progress(10, 20, 7.0)}))
     last = capsys.readouterr().err.split("\x1b[2K")[-1]
     for shown in ("30/40", "6.00 fps", "b 20:40", "10/20", "7.00 fps"):
         assert shown in last
@@ -33,7 +33,7 @@ def test_what_is_logged_appears_above_the_rows(
     logging.getLogger().addHandler(handler)
     try:
         with display.displayed() as show:
-            show(Progress(10, 40, 5.0), {})
+            show(Progress(10, 40, 5.0))
             logging.getLogger("vs_rafrvsr").warning("slow")
             assert handler.stream is sys.stderr
     finally:

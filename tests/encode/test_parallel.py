@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,15 +91,13 @@ def upscaled(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_frames_are_those_of_one_run(workers: int, running: str, upscaled: bytes, tmp_path: Path) -> None:
     path, out = script(tmp_path, UPSCALED), tmp_path / "out.mkv"
-    seen: list[tuple[Progress, Mapping[str, Progress]]] = []
-    done = encode_split(
-        path, out, workers=workers, address=running, ffmpeg_options=FFV1, progress=lambda *both: seen.append(both)
-    )
+    seen: list[Progress] = []
+    done = encode_split(path, out, workers=workers, address=running, ffmpeg_options=FFV1, progress=seen.append)
     assert pixels(out) == upscaled
     assert times(out) == pytest.approx([n / 24 for n in range(40)], abs=0.0006)
     assert done.frames == 40
-    assert (seen[0][0].frames, seen[-1][0].frames) == (0, 40)
-    assert max(len(by_worker) for _, by_worker in seen) <= workers
+    assert (seen[0].frames, seen[-1].frames) == (0, 40)
+    assert max(len(progress.workers) for progress in seen) <= workers
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mkv", "script.vpy"]
 
 
@@ -118,13 +116,12 @@ def test_two_workers_on_one_gpu_or_two_make_the_frames_of_one_run(
     share: float, running: str, upscaled: bytes, tmp_path: Path
 ) -> None:
     path, out = script(tmp_path, SLOWLY_UPSCALED), tmp_path / "out.mkv"
-    seen: list[int] = []
+    seen: list[Progress] = []
     encode_split(
-        path, out, workers=2, gpus_per_worker=share, address=running, ffmpeg_options=FFV1,
-        progress=lambda _, by_worker: seen.append(len(by_worker)),
-    )  # fmt: skip
+        path, out, workers=2, gpus_per_worker=share, address=running, ffmpeg_options=FFV1, progress=seen.append
+    )
     assert pixels(out) == upscaled
-    assert max(seen) == 2
+    assert max(len(progress.workers) for progress in seen) == 2
 
 
 def test_workers_killed_at_random_change_nothing(
@@ -135,7 +132,7 @@ def test_workers_killed_at_random_change_nothing(
     seed = 7
     chance, killed = random.Random(seed), list[str]()
 
-    def kill_now_and_then(progress: Progress, workers: Mapping[str, Progress]) -> None:
+    def kill_now_and_then(progress: Progress) -> None:
         candidates = workers_named("_make")
         if candidates and len(killed) < 4 and chance.random() < 0.3:
             chance.choice(candidates).kill()
@@ -197,7 +194,7 @@ def test_what_joining_would_refuse_is_refused_before_the_work(
     with pytest.raises(EncodeError, match=message):
         encode_split(
             script(tmp_path, PLAIN), tmp_path / f"out.{suffix}", workers=1, address=running, source=short,
-            ffmpeg_options=options, progress=lambda all_, _: seen.append(all_),
+            ffmpeg_options=options, progress=seen.append,
         )  # fmt: skip
     assert seen == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["script.vpy", "short.mkv"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,8 @@ def test_a_node_that_is_lost_is_made_good(
     path, out = script(tmp_path, SLOW.replace("length=40", "length=80")), tmp_path / "out.mkv"
     both = threading.Event()
 
-    def lose_one(progress: Progress, workers: Mapping[str, Progress]) -> None:
-        if len(workers) == 2 and not both.is_set():
+    def lose_one(progress: Progress) -> None:
+        if len(progress.workers) == 2 and not both.is_set():
             both.set()
             here = ray.get_runtime_context().get_node_id()
             other = next(node for node in two_nodes.worker_nodes if node.node_id != here)
@@ -75,7 +75,7 @@ def test_a_run_that_was_killed_goes_on(tmp_path: Path) -> None:
     kept = {p: p.stat().st_mtime_ns for p in pieces.glob("0*.mkv") if p.with_suffix(".json").exists()}
     seen: list[int] = []
 
-    def look(progress: Progress, workers: Mapping[str, Progress]) -> None:
+    def look(progress: Progress) -> None:
         seen.append(progress.frames)
         assert all(p.stat().st_mtime_ns == mtime for p, mtime in kept.items())
 
@@ -135,7 +135,7 @@ def test_a_full_disk_is_named_and_what_is_finished_kept(tmp_path: Path, monkeypa
         encode_split(path, out, workers=1, ffmpeg_options=FFV1)
     full.unlink()
     seen: list[int] = []
-    encode_split(path, out, workers=1, ffmpeg_options=FFV1, progress=lambda all_, _: seen.append(all_.frames))
+    encode_split(path, out, workers=1, ffmpeg_options=FFV1, progress=lambda progress: seen.append(progress.frames))
     assert seen[0] == 20
     assert pixels(out) == expected(path)
 

@@ -120,12 +120,13 @@ def test_the_plan_of_an_interrupted_run_is_kept(tmp_path: Path) -> None:
     given = job(script(tmp_path, STEADY))
     first = open_folder(tmp_path / "out.mkv", given, workers=1)
     first.make(first.plan[0], lambda _: None)
-    left = first.file(first.plan[1]).with_suffix(".1.part.mkv")
-    left.touch()
+    left = [first.file(first.plan[1]).with_suffix(f".1.part.{suffix}") for suffix in ("mkv", "json")]
+    for file in left:
+        file.touch()
     again = open_folder(tmp_path / "out.mkv", given, workers=5)
     assert again.plan == first.plan
     assert again.finished(again.plan[0]) is not None
-    assert not left.exists()
+    assert not any(file.exists() for file in left)
 
 
 @pytest.mark.parametrize("harm", ["cut", "record cut", "gone", "a bit"])
@@ -166,6 +167,12 @@ def test_two_runs_on_one_output_are_refused(tmp_path: Path) -> None:
     with work_path(out), pytest.raises(EncodeError, match="another run is making"):
         encode_split(path, out, workers=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["script.vpy"]
+
+
+def test_a_record_that_is_half_written_is_no_piece(tmp_path: Path) -> None:
+    with work_path(tmp_path / "out.mkv") as path:
+        (path / "00000000-00000240.1.part.json").touch()
+    assert list(tmp_path.iterdir()) == []
 
 
 def other_script(given: Job) -> Job:

@@ -18,7 +18,7 @@ from tests.engine.test_flow import moving_model
 from tests.engine.test_step import DEVICE, INTERPRETED, distance
 from vs_rafrvsr.engine import once
 from vs_rafrvsr.engine.cuda import step
-from vs_rafrvsr.engine.cuda.fast import Fast, prepare
+from vs_rafrvsr.engine.cuda.fast import Fast, accelerate
 from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.cuda.step import obstacle
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
@@ -158,11 +158,11 @@ def test_what_keeps_the_kernels_from_running_is_said_once(
     monkeypatch.setattr(step, "_trouble", lambda _: trial(torch.device("cpu")))
     monkeypatch.setattr(once, "_said", set())
     cuda = torch.device("cuda")
-    assert obstacle(model, cuda, torch.float16) == reason
+    assert obstacle(model, SIZE, cuda, torch.float16) == reason
     if reason is None:
         return
     with caplog.at_level(logging.WARNING):
-        assert [prepare(model, SIZE, cuda, torch.float16) for _ in range(2)] == [None, None]
+        assert [accelerate(model, SIZE, cuda, torch.float16) for _ in range(2)] == [None, None]
     assert [reason in record.getMessage() for record in caplog.records] == [True]
 
 
@@ -174,12 +174,13 @@ def test_the_kernels_are_taken_where_nothing_keeps_them_from_running(
     model: RAFRVSR, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vs_rafrvsr.engine.cuda.fast.obstacle", lambda *_: None)
-    assert isinstance(prepare(model, SIZE, torch.device("cuda"), torch.float16), Fast)
+    assert isinstance(accelerate(model, SIZE, torch.device("cuda"), torch.float16), Fast)
 
 
 def test_the_plain_network_is_taken_where_the_kernels_cannot_run(model: RAFRVSR) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert prepare(model, SIZE, cpu, torch.float16) is None
-    assert obstacle(model, cuda, torch.float32) == "the precision is not fp16"
+    assert accelerate(model, SIZE, cpu, torch.float16) is None
+    assert obstacle(model, SIZE, cuda, torch.float32) == "the precision is not fp16"
     odd = RAFRVSR(channels=24, blocks=1, flow_updates=1, flow_input_scale=1.0)
-    assert obstacle(odd, cuda, torch.float16) == "the model has another shape"
+    assert obstacle(odd, SIZE, cuda, torch.float16) == "the model has another shape"
+    assert obstacle(model, (5182, 5182), cuda, torch.float16) == "the frame is too large"

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tests.test_schedule import plan
 from vs_rafrvsr.engine.chunk import Chunk, SourceFrame
 from vs_rafrvsr.engine.cuda.fast import Fast
 from vs_rafrvsr.engine.cuda.graphs import Held
@@ -36,8 +37,8 @@ from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.colour import Colour
 from vs_rafrvsr.pixels.exchange import Downloaded
 from vs_rafrvsr.pixels.formats import FORMATS
-from vs_rafrvsr.pixels.planes import RgbExchange
-from vs_rafrvsr.schedule import Grid
+from vs_rafrvsr.pixels.rgb import RgbExchange
+from vs_rafrvsr.schedule import GROUP, Grid
 
 EXAMPLES = int(os.environ.get("RAFRVSR_EXAMPLES", "60"))
 """Of the property below: more for a long run by hand."""
@@ -166,7 +167,7 @@ def reference(frames: int, cuts: frozenset[int], chunk: int, warmup: int, leadin
     lr = [torch.from_numpy(picture(n))[None] for n in range(frames)]
     for n in range(frames):
         state = toy.empty_state(lr[0])
-        for step in grid.plan(n, cuts):
+        for step in plan(grid, n, cuts):
             if step.previous is None:
                 state = toy.step(lr[step.frame], toy.empty_state(lr[0]), None)
             else:
@@ -184,6 +185,17 @@ def test_seeks_here_and_there_leave_few_chunks_behind() -> None:
         c for c in gc.get_objects() if isinstance(c, Chunk) and c.network is core.network and c.read_to > c.position
     ]
     assert 0 < len(alive) <= KEPT_CHUNKS
+
+
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_outputs_that_nobody_asks_for_are_few(runs_ahead: bool) -> None:
+    """A reader that takes one frame in 16 leaves the others behind; each is an HR frame in pinned memory."""
+    core = engine(480, frozenset(), 240, 4, 8, runs_ahead=runs_ahead)
+    stored = []
+    for n in range(0, 480, GROUP):
+        fetch(core, n, frozenset())
+        stored.append(sum(len(course.outputs) for course in core._courses))
+    assert GROUP <= max(stored) <= 3 * GROUP
 
 
 @st.composite

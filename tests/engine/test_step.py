@@ -10,7 +10,10 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
-from vs_rafrvsr.engine.cuda.step import CANDIDATES, FastStep, Tile
+from benchmarking.network import stepped
+from benchmarking.step_pieces import CANDIDATES
+
+from vs_rafrvsr.engine.cuda.step import FastStep, Tile
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -55,7 +58,7 @@ def compare(model: RAFRVSR, step: FastStep, size: tuple[int, int]) -> None:
     lr, state, flow = inputs(size, model.channels)
     nominal = lr.clamp(0, 1)
     wanted = model.step(nominal, State(state.hr, state.hidden.float()), flow)
-    found = step(lr, state, flow)
+    found = stepped(step, lr, state, flow)
     assert found.hr.dtype == torch.float32
     assert found.hidden.dtype == torch.float16
     base = model.base(nominal)
@@ -102,7 +105,7 @@ def test_the_step_may_overwrite_its_own_state() -> None:
     model = make(16, 1)
     step = FastStep(model)
     lr, state, flow = inputs(SMALL, 16)
-    apart = step(lr, state, flow)
+    apart = stepped(step, lr, state, flow)
     same = State(state.hr.clone(), state.hidden.contiguous(memory_format=torch.channels_last))
     step.run(lr, same, flow, same)
     assert torch.equal(same.hr, apart.hr)
@@ -113,8 +116,8 @@ def test_what_is_outside_the_nominal_range_goes_past_the_network_into_the_frame_
     model = make(16, 1)
     step = FastStep(model)
     lr, state, flow = inputs(SMALL, 16)
-    apart = step(lr, state, flow)
-    assert torch.equal(apart.hr, step(lr.clamp(0, 1), state, flow).hr)
+    apart = stepped(step, lr, state, flow)
+    assert torch.equal(apart.hr, stepped(step, lr.clamp(0, 1), state, flow).hr)
     frame = step.run(lr, state, flow, State(torch.empty_like(apart.hr), torch.empty_like(apart.hidden)))
     torch.testing.assert_close(frame - apart.hr, model.base(lr - lr.clamp(0, 1)), atol=1e-5, rtol=0)
 
@@ -123,7 +126,7 @@ def test_memory_that_nobody_wrote_does_not_reach_the_result() -> None:
     model = make(16, 1)
     step = FastStep(model)
     lr, state, flow = inputs(SMALL, 16)
-    wanted = step(lr, state, flow)
+    wanted = stepped(step, lr, state, flow)
     out = State(torch.full_like(state.hr, torch.nan), torch.full_like(wanted.hidden, torch.nan))
     step.run(lr, state, flow, out)
     assert torch.equal(out.hr, wanted.hr)

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from evaluating.scoring import ALEXNET, HEADS
 from safetensors.torch import save_file
-
-from vs_rafrvsr.metrics.evaluation import ALEXNET, HEADS
 
 CHANNELS = (64, 192, 384, 256, 256)
 

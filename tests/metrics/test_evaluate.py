@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from evaluating.scoring import ALEXNET, HEADS
 
 from tests.metrics.pictures import moving, picture
 from vs_rafrvsr import weights
-from vs_rafrvsr.metrics.evaluation import ALEXNET, HEADS
 from vs_rafrvsr.metrics.fidelity import Frames, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 from vs_rafrvsr.metrics.tof import tof

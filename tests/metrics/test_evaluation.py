@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-from tests.metrics.pictures import blurred, moving
-from vs_rafrvsr.metrics.evaluation import (
+from evaluating.scoring import (
     ALIGNED,
     BICUBIC,
     machine,
@@ -23,6 +21,8 @@ from vs_rafrvsr.metrics.evaluation import (
     small,
     upscaler,
 )
+
+from tests.metrics.pictures import blurred, moving
 from vs_rafrvsr.metrics.protocol import PROTOCOLS, EvaluationError
 from vs_rafrvsr.metrics.tof import tof
 from vs_rafrvsr.training import data

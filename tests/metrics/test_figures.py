@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-
-from vs_rafrvsr.metrics.figures import SIZE, charts, tables
+from evaluating.figures import SIZE, charts, tables
 
 SAMPLES = Path(__file__).parents[2] / "samples"
 

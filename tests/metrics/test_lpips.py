@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluating.scoring import ALEXNET, HEADS
 
 from tests.metrics.pictures import blurred, moving
-from vs_rafrvsr.metrics.evaluation import ALEXNET, HEADS
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 
 TRUTH = moving(3, 64, 80, 3)

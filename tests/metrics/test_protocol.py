@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.metrics.protocol import PROTOCOLS, EvaluationError
 from vs_rafrvsr.training.degrade import KINDS
 
 CLIP = np.arange(7 * 64 * 80 * 3, dtype=np.uint32).astype(np.uint8).reshape(7, 64, 80, 3)
@@ -30,5 +30,5 @@ def test_every_protocol_has_its_degradation_and_says_whose_it_is() -> None:
 
 
 def test_a_clip_without_a_frame_that_counts_is_refused() -> None:
-    with pytest.raises(ValueError, match="duf: a clip of 4 frames has none that counts"):
+    with pytest.raises(EvaluationError, match="duf: a clip of 4 frames has none that counts"):
         PROTOCOLS["duf"].count(CLIP[:4])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.metrics.pictures import blurred, moving
-from vs_rafrvsr.metrics.protocol import inner_32
+from vs_rafrvsr.metrics.protocol import EvaluationError, inner_32
 from vs_rafrvsr.metrics.tof import tof
 
 
@@ -38,5 +38,5 @@ def test_tecogan_s_crop(sides: tuple[int, int], inner: tuple[int, int]) -> None:
 
 
 def test_a_frame_too_small_for_the_crop_is_refused() -> None:
-    with pytest.raises(ValueError, match="40x64 are too small"):
+    with pytest.raises(EvaluationError, match="40x64 are too small"):
         inner_32(64, 40)

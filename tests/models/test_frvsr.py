@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vs_rafrvsr.engine.tiles import TiledStack
 from vs_rafrvsr.models import frvsr
 from vs_rafrvsr.models.frvsr import FRVSR, State
 
@@ -47,15 +46,6 @@ def test_pairs_taken_a_few_at_a_time_have_the_same_flow(monkeypatch: pytest.Monk
     for pixels in (2 * 19 * 29, 1):  # two pairs, and less than one
         monkeypatch.setattr(frvsr, "MAX_PIXELS", pixels)
         assert torch.allclose(net.fnet(current, previous), whole, atol=1e-5)
-
-
-def test_tiles_with_its_halo_are_exact() -> None:
-    net = model()
-    x = torch.rand(1, 51, 40, 56, generator=torch.Generator().manual_seed(1))
-    whole, tiled = net.sr(x)[0], TiledStack(net.sr, net.halo, (16, 16))(x)[0]
-    assert torch.allclose(whole, tiled, atol=1e-5)
-    short = TiledStack(net.sr, net.halo - 3, (16, 16))(x)[0]
-    assert not torch.allclose(whole, short, atol=1e-5)
 
 
 def test_the_state_is_the_output_alone() -> None:

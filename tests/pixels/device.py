@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import stage
+from vs_rafrvsr.pixels.cuda import CudaExchange
 from vs_rafrvsr.pixels.formats import Format
 
 DEVICE = torch.device("cuda", 0)
@@ -24,6 +23,7 @@ def stream() -> torch.cuda.Stream:
 
 def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour) -> NDArray[Any]:
     """Planes -> RGB (3, h, w). Rows are padded, as VapourSynth's are."""
+    exchange, size = CudaExchange(fmt, DEVICE), frame[0].shape
     padded = [np.pad(plane, ((0, 0), (0, 5)))[:, : plane.shape[1]] for plane in frame]
 
     def pack(memory: NDArray[np.uint8]) -> None:
@@ -31,8 +31,7 @@ def to_rgb(fmt: Format, frame: list[NDArray[Any]], colour: Colour) -> NDArray[An
         fmt.pack(padded, memory[1])
 
     with torch.inference_mode(), torch.cuda.stream(stream()):
-        staged = stage([None, colour], pack, fmt, frame[0].shape, DEVICE)
-        black, rgb = upload(staged, frame[0].shape, DEVICE).cpu()
+        black, rgb = exchange.upload(exchange.stage([None, colour], pack, size), size).cpu()
     assert not black.any(), "a missing frame is black"
     return np.asarray(rgb)
 
@@ -41,5 +40,5 @@ def from_rgb(fmt: Format, rgb: NDArray[Any], colour: Colour) -> list[NDArray[Any
     """RGB (3, h, w) -> planes. The tensor's memory is (h, w, 3), so that strides count."""
     with torch.inference_mode(), torch.cuda.stream(stream()):
         last = torch.from_numpy(np.ascontiguousarray(rgb.transpose(1, 2, 0))).to(DEVICE)
-        packed = download(last.permute(2, 0, 1), fmt, colour).wait()
+        packed = CudaExchange(fmt, DEVICE).download(last.permute(2, 0, 1), colour).wait()
     return fmt.planes(packed, rgb.shape[1:])

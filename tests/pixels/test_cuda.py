@@ -17,10 +17,10 @@ from tests.pixels import device, host
 from tests.pixels.pictures import frames, pictures
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.cuda import download, upload
-from vs_rafrvsr.pixels.exchange import Exchange, stage
+from vs_rafrvsr.pixels.cuda import CudaExchange
+from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.pixels.formats import FORMATS
-from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.pixels.rgb import RgbExchange
 
 pytestmark = pytest.mark.cuda
 
@@ -50,7 +50,7 @@ def test_cupy_enqueues_on_the_stream_that_pytorch_uses_and_only_inside() -> None
     assert cupy.cuda.get_current_stream().ptr == before
 
 
-@pytest.mark.parametrize("exchange", [RgbExchange(device.DEVICE), cuda.CudaExchange(FORMATS["RGBS"], device.DEVICE)])
+@pytest.mark.parametrize("exchange", [RgbExchange(device.DEVICE), CudaExchange(FORMATS["RGBS"], device.DEVICE)])
 def test_an_output_may_be_overwritten_while_it_is_downloaded(exchange: Exchange) -> None:
     """As the next step of a CUDA graph does."""
     with torch.inference_mode(), torch.cuda.stream(device.stream()):
@@ -63,12 +63,12 @@ def test_an_output_may_be_overwritten_while_it_is_downloaded(exchange: Exchange)
 
 
 def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
-    fmt, stream = FORMATS["YUV420P8"], device.stream()
+    exchange, stream = CudaExchange(FORMATS["YUV420P8"], device.DEVICE), device.stream()
     with torch.inference_mode(), torch.cuda.stream(stream):
         for cycles in (100_000_000, 2_000_000_000):  # the first time compiles and allocates; the second is a second
             torch.cuda._sleep(cycles)
-            staged = stage([COLOURS[0]], lambda memory: memory.fill(0), fmt, (540, 960), device.DEVICE)
-            made = download(upload(staged, (540, 960), device.DEVICE)[0], fmt, COLOURS[0])
+            staged = exchange.stage([COLOURS[0]], lambda memory: memory.fill(0), (540, 960))
+            made = exchange.download(exchange.upload(staged, (540, 960))[0], COLOURS[0])
             waited = stream.query()
             made.wait()
     assert not waited, "the calls waited for the device"
@@ -78,7 +78,7 @@ def test_staging_is_pinned_and_nothing_waits_for_the_device() -> None:
 
 @pytest.mark.parametrize("name", ["Gray16", "RGB24", "YUV420P8", "YUV422P10", "YUV444PH", "YUV420PS"])
 def test_frames_of_a_batch_have_each_their_own_colour_and_neighbours_may_share_it(name: str) -> None:
-    fmt = FORMATS[name]
+    fmt, exchange = FORMATS[name], CudaExchange(FORMATS[name], device.DEVICE)
     colours = [None if i is None else COLOURS[i] for i in (0, 0, 1, 2, None, 2, 2, 0)]
     content = list(itertools.islice(itertools.cycle(frames(fmt, SIZE)), len(colours)))
 
@@ -87,7 +87,7 @@ def test_frames_of_a_batch_have_each_their_own_colour_and_neighbours_may_share_i
             fmt.pack(frame, target)
 
     with torch.inference_mode(), torch.cuda.stream(device.stream()):
-        together = upload(stage(colours, pack, fmt, SIZE, device.DEVICE), SIZE, device.DEVICE).cpu().numpy()
+        together = exchange.upload(exchange.stage(colours, pack, SIZE), SIZE).cpu().numpy()
     for rgb, frame, colour in zip(together, content, colours, strict=True):
         alone = np.zeros_like(rgb) if colour is None else device.to_rgb(fmt, frame, colour)
         np.testing.assert_array_equal(rgb, alone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -58,17 +59,14 @@ def test_every_format_in_both_ranges(route: Route, name: str) -> None:
         check(route, FORMATS[name], Colour(matrix=1, full=full))
 
 
-@pytest.mark.parametrize("full", [False, True])
 @pytest.mark.parametrize("matrix", MATRICES)
-@pytest.mark.parametrize("name", ["Gray8", "YUV444P8", "YUV420P10", "YUV422P16", "YUV444PS"])
-def test_every_matrix(route: Route, name: str, matrix: int, full: bool) -> None:
-    check(route, FORMATS[name], Colour(matrix=matrix, full=full))
-
-
-@pytest.mark.parametrize("location", CHROMA_OFFSETS)
-@pytest.mark.parametrize("name", ["YUV420P8", "YUV420P16", "YUV420PS", "YUV422P8", "YUV422PH", "YUV444P8"])
-def test_every_chroma_location(route: Route, name: str, location: int) -> None:
-    check(route, FORMATS[name], Colour(matrix=1, full=False, location=location))
+@pytest.mark.parametrize(
+    "name",
+    ["Gray8", "YUV444P8", "YUV444PS", "YUV420P8", "YUV420P10", "YUV420PS", "YUV422P8", "YUV422P16", "YUV422PH"],
+)
+def test_every_matrix_in_both_ranges_with_every_chroma_location(route: Route, name: str, matrix: int) -> None:
+    for full, location in itertools.product((False, True), CHROMA_OFFSETS):
+        check(route, FORMATS[name], Colour(matrix=matrix, full=full, location=location))
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 4), (4, 2), (6, 10), (14, 6), (34, 66), (58, 134)])

@@ -8,7 +8,7 @@ import torch
 from vs_rafrvsr.faults import explained
 from vs_rafrvsr.pixels import cuda, route
 from vs_rafrvsr.pixels.formats import FORMATS
-from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.pixels.rgb import RgbExchange
 
 DEVICE = torch.device("cuda", 0)
 
@@ -23,7 +23,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def trial(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(cuda, "stage", trial)
+    monkeypatch.setattr(cuda.CudaExchange, "stage", trial)
 
 
 @pytest.mark.parametrize(

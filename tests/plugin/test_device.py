@@ -15,9 +15,10 @@ import vapoursynth as vs
 from tests.plugin.clips import core, moving, pixels, rgb_clip, same
 from tests.plugin.test_process import CORES, run
 from vs_rafrvsr.engine import once, runtime
+from vs_rafrvsr.engine.cuda.graphs import Graph
 from vs_rafrvsr.errors import DeviceError
 from vs_rafrvsr.pixels import route
-from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.pixels.rgb import RgbExchange
 
 FORKED = "Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must use 'spawn'"
 
@@ -182,6 +183,21 @@ def test_a_gpu_gets_all_that_makes_it_fast_unless_single_precision_is_asked_for(
     clip = core.resize.Bicubic(rgb_clip(moving(1, 24, 32)), format=vs.YUV420P8, matrix=1)
     frame = core.rafrvsr.Upscale(clip, precision=precision).get_frame(0)
     assert str(frame.props["_RafrvsrNumerics"]).endswith(f", {network}, pixels on the device, whole frames")
+
+
+@pytest.mark.cuda
+def test_encoding_flow_and_step_run_as_cuda_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a capture fails, frames are the same, and come more slowly."""
+    graphs, capture = [], Graph._capture
+
+    def noted(self: Graph) -> None:
+        graphs.append(self)
+        capture(self)
+
+    monkeypatch.setattr(Graph, "_capture", noted)
+    for _ in core.rafrvsr.Upscale(rgb_clip(moving(20, 24, 32)), device="cuda").frames():
+        pass
+    assert [graph._graph is not None for graph in graphs] == [True] * 3
 
 
 @pytest.mark.cuda

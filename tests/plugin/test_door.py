@@ -73,17 +73,25 @@ def test_vspipe_runs_the_filter_and_reports_its_errors(tmp_path: Path) -> None:
     assert "Upscale: chunk=0 is out of range" in out.stderr
 
 
-def test_leaving_python_with_frames_in_flight_neither_hangs_nor_crashes() -> None:
+def test_leaving_python_with_frames_in_flight_neither_hangs_nor_crashes_and_they_say_why_they_fail() -> None:
     code = """
-import sys
+import os, sys
 sys.path.append(sys.argv[1])
 from tests.plugin.clips import core, moving, rgb_clip
-out = core.rafrvsr.Upscale(rgb_clip(moving(40, 24, 32)))
-pending = [out.get_frame_async(n) for n in range(30)]
+
+def tell(future):
+    if future.exception() is not None:
+        os.write(1, f"{future.exception()}\\n".encode())  # print's lock might be held by a thread that ends with Python
+
+out = core.rafrvsr.Upscale(rgb_clip(moving(100, 24, 32)))
+pending = [out.get_frame_async(n) for n in range(100)]
+for future in pending:
+    future.add_done_callback(tell)
 pending[0].result()
 """
     done = run(sys.executable, "-c", code, Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"Upscale: Python is being shut down"}
 
 
 def test_vspipe_ends_although_its_script_left_frames_in_flight(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from functools import cache
 from typing import Any
 
@@ -135,3 +136,16 @@ def test_tiles_agree_with_the_whole_frame_to_rounding(device: str) -> None:
         for n in range(4):
             for a, b in zip(pixels(whole.get_frame(n)), pixels(tiled.get_frame(n)), strict=True):
                 np.testing.assert_allclose(a, b, atol=1 / 510 if device == "cuda" else 1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_filter_that_plays_on_and_on_holds_no_more_than_at_first(device: str) -> None:
+    """Tensors that Python knows, at the end of the fourth chunk and of the sixth, to a frame's output."""
+
+    def held() -> int:
+        gc.collect()
+        return sum(thing.nbytes for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor))
+
+    played = core.rafrvsr.Upscale(rgb_clip(moving(120, 16, 16)), device=device, chunk=20, warmup=2).frames(prefetch=1)
+    after = {n: held() for n, _ in enumerate(played) if n in (79, 119)}
+    assert after[119] < after[79] + 3 * 64 * 64 * 4

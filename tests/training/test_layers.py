@@ -16,7 +16,9 @@ FRAMES, SIZE = 4, (128, 160)
 
 def made(seed: int) -> tuple[Tensor, Tensor]:
     back, other = picture(320, 416, seed, grain=32), picture(256, 320, seed + 100, grain=32)
-    return layers.layered(back, other, np.random.default_rng(seed), FRAMES, SIZE, Camera(speed=(0.5, 3.0)))
+    return layers.layered(
+        back, other, np.random.default_rng(seed), FRAMES, SIZE, Camera(step=(1.0, 1.25), speed=(0.5, 3.0))
+    )
 
 
 @pytest.mark.parametrize("kind", layers.KINDS)

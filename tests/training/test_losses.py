@@ -154,7 +154,7 @@ def test_a_network_of_another_build_teaches_from_a_file_of_its_first_layers(tmp_
 @pytest.mark.parametrize("name", ["alexnet", "AlexNet"])
 def test_the_judge_may_not_teach(name: str) -> None:
     with pytest.raises(RecipeError, match=f"'{name}': it judges"):
-        losses.Perceptual(name)
+        losses.Perceptual(name, ("features.0",), None)
 
 
 @pytest.mark.parametrize(

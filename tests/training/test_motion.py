@@ -10,6 +10,7 @@ from vs_rafrvsr.training import motion
 from vs_rafrvsr.training.degrade import degrade
 
 CPU = torch.device("cpu")
+STEP = (1.0, 1.25)
 
 
 def test_a_pure_shift_renders_slices_and_has_that_flow() -> None:
@@ -29,7 +30,7 @@ def test_a_pure_shift_renders_slices_and_has_that_flow() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_exact_flow_warps_a_frame_onto_its_neighbours(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    maps = motion.path(rng, 5, motion.Camera())
+    maps = motion.path(rng, 5, motion.Camera(STEP))
     lr = degrade(motion.render(picture(320, 416, seed, grain=32), maps, (128, 160)), "bi").float() / 255
     flow = motion.exact_flow(maps, (128, 160), CPU)
     for t, other, at in ((2, 1, 0), (2, 3, 2)):
@@ -41,15 +42,15 @@ def test_exact_flow_warps_a_frame_onto_its_neighbours(seed: int) -> None:
 
 def test_the_middle_of_the_way_looks_near_the_still_s_centre() -> None:
     for seed in range(20):
-        maps = motion.path(np.random.default_rng(seed), 16, motion.Camera(speed=(4.0, 4.0)))
+        maps = motion.path(np.random.default_rng(seed), 16, motion.Camera(STEP, speed=(4.0, 4.0)))
         assert np.abs(maps[8][:, 2]).max() <= 20
 
 
 def test_sampling_steps_keep_to_their_range() -> None:
-    camera = motion.Camera(step=(1.0, 1.25))
+    camera = motion.Camera(STEP)
     for seed in range(20):
         first = motion.path(np.random.default_rng(seed), 2, camera)[0]
-        assert 1.0 <= np.sqrt(np.linalg.det(first[:, :2])) <= 1.25
+        assert STEP[0] <= np.sqrt(np.linalg.det(first[:, :2])) <= STEP[1]
 
 
 def test_composition_and_inverse() -> None:

@@ -67,7 +67,7 @@ def test_squeeze_is_jpeg_then_the_encoder(damage: Damage) -> None:
 @pytest.mark.parametrize("middle", [None, 0.6])
 @pytest.mark.parametrize("shape", [None, (1.5, 0.6, 0.4)])
 def test_shrink_is_blur_then_the_middle_size_then_a_quarter(
-    shape: tuple[float, float, float] | None, middle: float | None, resampler: str
+    shape: tuple[float, float, float] | None, middle: float | None, resampler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage = Damage(blur=shape, middle=middle, resampler=resampler)
     x = HR.float() / 255
@@ -76,7 +76,8 @@ def test_shrink_is_blur_then_the_middle_size_then_a_quarter(
     if middle:
         x = resize(x, (38, 58), resampler)  # of 64x96
     expected = (resize(x, (16, 24), resampler).clamp(0, 1) * 255).round().byte()
-    found = shrink(HR, damage, rng(), batch=3)
+    monkeypatch.setattr("vs_rafrvsr.training.real.AT_ONCE", 3)
+    found = shrink(HR, damage, rng())
     assert torch.equal(found, expected)
     others = [Damage(), *(dataclasses.replace(damage, resampler=r) for r in RESAMPLERS if r != resampler)]
     assert not any(torch.equal(found, shrink(HR, other, rng())) for other in others if other != damage)

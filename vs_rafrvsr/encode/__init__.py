@@ -1,8 +1,11 @@
-"""From script to file with nothing lost: `vspipe | ffmpeg` with the clip's own colour, shape, timing and sound."""
+"""From script to file with nothing lost: `vspipe | ffmpeg` with the clip's own colour, shape, timing and sound.
+
+On POSIX systems, not on Windows: vspipe is given a pipe's end beside its standard streams.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,12 +13,12 @@ from pathlib import Path
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.options import FILTERS, check_filters, without
 from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import Job, Progress, check_files, check_written, partial, quiet_ffmpeg, render
+from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, check_written, partial, quiet_ffmpeg, render
 from vs_rafrvsr.encode.source import source_options, video_delay
 from vs_rafrvsr.encode.timing import aspect_options, count_frames, edges, is_constant, retime, start_of
 from vs_rafrvsr.errors import EncodeError
 
-__all__ = ["Encoded", "Progress", "encode"]
+__all__ = ["Encoded", "Progress", "Show", "encode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ def encode(
     frames: range | None = None,
     arguments: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Show = lambda _: None,
 ) -> Encoded:
     """Encode output 0 of a VapourSynth script to a file.
 

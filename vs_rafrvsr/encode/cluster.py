@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 3
 OBJECT_STORE = 100 << 20  # bytes; frames go through files, and Ray would take a third of the memory
 
-type Reports = Mapping[str, Progress]
-"""What is being made: worker and frames, and how far it is."""
-
 
 @contextmanager
 def cluster(workers: int, gpus_per_worker: float | None, address: str | None) -> Iterator[Cluster]:
@@ -150,13 +147,16 @@ class Cluster:
         ref = self._task(_make_blank, retry_exceptions=False).remote(folder)
         return self._result(ref, "encoding blank frames failed")  # type: ignore[no-any-return]
 
-    def make(self, folder: WorkFolder, pieces: Sequence[range], report: Callable[[int, Reports], None]) -> None:
+    def make(
+        self, folder: WorkFolder, pieces: Sequence[range], report: Callable[[int, Mapping[str, Progress]], None]
+    ) -> None:
         """Make pieces. A worker or node that is lost in mid-piece is replaced by Ray.
 
         Args:
             folder: where, seen by all workers.
             pieces: frames of each.
-            report: called about twice a second with the frames of pieces finished, and what is being made.
+            report: called about twice a second with the frames of pieces finished, and the progress of each piece that
+                is being made, by its worker and frames.
 
         Raises:
             EncodeError: a piece failed three times; what is finished is kept.
@@ -238,7 +238,7 @@ class _Board:
         self.attempts.pop(frames, None)
         self.reports.pop(frames, None)
 
-    def read(self) -> Reports:
+    def read(self) -> dict[str, Progress]:
         return {f"{worker} {f.start}:{f.stop}": progress for f, (worker, progress) in self.reports.items()}
 
     def take_warnings(self) -> list[str]:

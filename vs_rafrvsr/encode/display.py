@@ -9,26 +9,17 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
-from typing import Protocol, TextIO
+from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
-from vs_rafrvsr.encode.render import Progress
+from vs_rafrvsr.encode.render import Progress, Show
 
 SECONDS_BETWEEN_LINES = 30
-NOBODY: Mapping[str, Progress] = MappingProxyType({})
-
-
-class Show(Protocol):
-    """What to call as frames are written."""
-
-    def __call__(self, progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
-        """Show the progress in all, and that of each worker by its name."""
 
 
 @contextmanager
@@ -45,7 +36,7 @@ def displayed() -> Iterator[Show]:
 def _lines(console: Console) -> Show:
     said = time.monotonic()
 
-    def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
+    def show(progress: Progress) -> None:
         nonlocal said
         if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
             said = time.monotonic()
@@ -63,10 +54,10 @@ def _bars(console: Console) -> Iterator[Show]:
     with Display(*columns, console=console) as display, _logging_above(stderr):
         rows = {"": display.add_task("", total=None, fps=0.0)}
 
-        def show(progress: Progress, workers: Mapping[str, Progress] = NOBODY, /) -> None:
-            for name in rows.keys() - workers.keys() - {""}:
+        def show(progress: Progress) -> None:
+            for name in rows.keys() - progress.workers.keys() - {""}:
                 display.remove_task(rows.pop(name))
-            for name, row in {**workers, "": progress}.items():
+            for name, row in {**progress.workers, "": progress}.items():
                 if name not in rows:
                     rows[name] = display.add_task(name, fps=0.0)
                 _update(display, rows[name], row)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode import Encoded
-from vs_rafrvsr.encode.cluster import Cluster, Reports, cluster
+from vs_rafrvsr.encode.cluster import Cluster, cluster
 from vs_rafrvsr.encode.join import Mux, join, rehearse
 from vs_rafrvsr.encode.options import check_filters, picture_options
 from vs_rafrvsr.encode.pieces import Piece, WorkFolder, holds_pieces, work_path
-from vs_rafrvsr.encode.render import Job, Progress, check_files, partial
+from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, partial
 from vs_rafrvsr.encode.source import video_delay
 from vs_rafrvsr.encode.timing import edges
 from vs_rafrvsr.errors import EncodeError
 
 log = logging.getLogger(__name__)
-
-type Show = Callable[[Progress, Reports], None]
-"""Called with the progress in all, and that of each worker by its name."""
 
 
 def encode_split(
@@ -36,7 +33,7 @@ def encode_split(
     ffmpeg_options: Sequence[str] = (),
     arguments: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    progress: Show = lambda *_: None,
+    progress: Show = lambda _: None,
 ) -> Encoded:
     """As `encode`, in pieces that Ray's workers make; a run that was interrupted goes on with those it has.
 
@@ -105,9 +102,9 @@ def _make(missing: Sequence[range], folder: WorkFolder, connection: Cluster, pro
     """Make pieces; the frames per second."""
     todo, total, begin = sum(map(len, missing)), folder.clip.frames, time.monotonic()
 
-    def report(finished: int, workers: Reports) -> None:
+    def report(finished: int, workers: Mapping[str, Progress]) -> None:
         done = finished + sum(worker.frames for worker in workers.values())
-        progress(Progress(total - todo + done, total, done / (time.monotonic() - begin)), workers)
+        progress(Progress(total - todo + done, total, done / (time.monotonic() - begin), workers))
 
     report(0, {})
     connection.make(folder, missing, report)

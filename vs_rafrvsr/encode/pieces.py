@@ -11,7 +11,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -20,7 +20,7 @@ from typing import Any
 
 from vs_rafrvsr import __version__
 from vs_rafrvsr.encode.clip import Clip
-from vs_rafrvsr.encode.render import Job, Progress, check_written, partial, render, render_blank
+from vs_rafrvsr.encode.render import Job, Show, check_written, partial, render, render_blank
 from vs_rafrvsr.encode.split import chunk_of, lengths_for, plan
 from vs_rafrvsr.encode.timing import count_frames
 from vs_rafrvsr.errors import EncodeError
@@ -53,7 +53,7 @@ def work_path(out: Path) -> Iterator[Path]:
 
 def holds_pieces(path: Path) -> bool:
     """Is any piece in this folder finished?"""
-    return any(path.glob("*-*.json"))
+    return any(path.glob("*-*[0-9].json"))  # one that is half written ends in .part.json
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class WorkFolder:
             else:
                 cut = plan(clip.frames, chunk_of(clip.props), workers, lengths_for(clip.props))
                 _write(manifest, identity | {"pieces": [[p.start, p.stop] for p in cut]})
-            for left in path.glob(f"*.part{suffix}"):
+            for left in path.glob("*.part.*"):
                 left.unlink()
         except OSError as error:
             raise EncodeError(f"{path} cannot be written: {error.strerror}") from error
@@ -117,7 +117,7 @@ class WorkFolder:
             return None
         return Piece(path, [Fraction(text) for text in record["durations"]], record["makers"])
 
-    def make(self, frames: range, progress: Callable[[Progress], None]) -> None:
+    def make(self, frames: range, progress: Show) -> None:
         """Make the piece of these frames.
 
         Raises:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,11 +22,23 @@ from vs_rafrvsr.errors import EncodeError
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far an encode is: frames written, frames in all, frames per second since the script was ready."""
+    """How far an encode is.
+
+    Args:
+        frames: written so far.
+        total: frames in all.
+        fps: frames per second since the script was ready.
+        workers: of a split encode, the progress of each worker by its name.
+    """
 
     frames: int
     total: int
     fps: float
+    workers: Mapping[str, Progress] = field(default_factory=dict)
+
+
+type Show = Callable[[Progress], None]
+"""Called as frames are written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +89,7 @@ def render(
     *,
     frames: range | None = None,
     streams: Sequence[str] = (),
-    progress: Callable[[Progress], None] = lambda _: None,
+    progress: Show = lambda _: None,
 ) -> Rendered:
     """Encode frames of the script (None: all); the file runs at the clip's rate from 0 on, whatever the durations say.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -62,26 +62,20 @@ class _Read:
         )
 
 
-@dataclass(eq=False)
 class Chunk:
     """The cursor of one chunk: `read` takes source frames, `advance` makes outputs; both only move forward.
 
     A frame that could not be had ends a shot, is never stepped through and makes no output.
     """
 
-    index: int
-    network: Network
-    position: int = field(init=False)
-    """The next frame to step to."""
-    read_to: int = field(init=False)
-    """One past the last frame read."""
-    stalled: bool = field(init=False, default=False)
-    """Whether `advance` has found that frames must be read first, and none were since."""
-
-    def __post_init__(self) -> None:
-        grid = self.network.grid
-        self.position = grid.start(self.index)
-        self.read_to = grid.first_read(self.index)
+    def __init__(self, index: int, network: Network) -> None:
+        self.index, self.network = index, network
+        self.position = network.grid.start(index)
+        """The next frame to step to."""
+        self.read_to = network.grid.first_read(index)
+        """One past the last frame read."""
+        self.stalled = False
+        """Whether `advance` has found that frames must be read first, and none were since."""
         self._cuts: set[int] = set()
         self._missing: set[int] = set()
         self._reads: dict[int, _Read] = {}

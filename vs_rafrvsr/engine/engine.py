@@ -14,7 +14,7 @@ import torch
 
 from vs_rafrvsr.engine.chunk import Chunk, Made, SourceFrame
 from vs_rafrvsr.engine.network import Network
-from vs_rafrvsr.faults import device_lost, keep_tensors, out_of_memory
+from vs_rafrvsr.faults import device_lost, first_line, keep_tensors, out_of_memory
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged
 from vs_rafrvsr.schedule import GROUP
@@ -305,7 +305,7 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                reason = str(error).partition("\n")[0]
+                reason = first_line(error)
             self._make_room(reason)  # not above: the error holds on to the tensors of what failed
 
     def _make_room(self, reason: str) -> None:

@@ -12,19 +12,22 @@ from torch import Tensor, nn
 
 from vs_rafrvsr import weights
 from vs_rafrvsr.engine import tiles
-from vs_rafrvsr.engine.cuda.fast import Fast
-from vs_rafrvsr.engine.cuda.fast import prepare as accelerate
+from vs_rafrvsr.engine.cuda.fast import Fast, accelerate
 from vs_rafrvsr.engine.cuda.graphs import Held
 from vs_rafrvsr.engine.runtime import Runtime
 from vs_rafrvsr.errors import ClipError, DeviceError
 from vs_rafrvsr.models import registry
 from vs_rafrvsr.models.registry import Features, RecurrentModel, State
+from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels.exchange import Exchange
-from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.pixels.rgb import RgbExchange
 from vs_rafrvsr.schedule import GROUP, Grid
 
 log = logging.getLogger(__name__)
+
+HR_BYTES = 3 * 4 * SCALE**2
+"""Of an HR frame, fp32, for every LR pixel."""
 
 COPIES = 4
 """HR frames that live at once for one output: the state before and after, the network's residual, the output."""
@@ -96,13 +99,13 @@ class Network:
     def snapshots(self) -> int:
         """How many copies of the state may be kept: a function of the device's *total* memory, as tiles are."""
         height, width = self.size
-        state = 2 * 3 * 4 * 16 * height * width  # hidden features take about as much as the HR frame
+        state = 2 * HR_BYTES * height * width  # hidden features take about as much as the HR frame
         return min(MOST_SNAPSHOTS, self.runtime.total_memory() // SNAPSHOTS_SHARE // state)
 
     def release(self) -> None:
         """Give back the device memory that is held between calls, but for the weights; the next calls take it again."""
         if self.fast is not None:
-            self.fast.release()
+            self.fast.reset_graphs()
 
     def halved(self, reason: str) -> Network:
         """The same in tiles of half the size, because memory ran out.
@@ -124,25 +127,23 @@ class Network:
             *(self.runtime.device, reason, *tile, *tile),
         )
         stack = tiles.TiledStack(self.model.sr, self.model.halo, tile)
-        fast = _accelerated(self.model, self.size, self.runtime, stack)
-        numerics = _numerics(self.options, self.runtime, self.exchange, stack, fast)
+        runtime = self.runtime
+        fast = accelerate(cast(nn.Module, self.model), self.size, runtime.device, runtime.dtype, most=1)
+        numerics = _numerics(self.options, runtime, self.exchange, stack, fast)
         return replace(self, stack=stack, fast=fast, numerics=numerics)
 
 
 def prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
-    """Load the model for a clip of `frames` frames of size (h, w).
+    """Load the model for a clip of `frames` frames of size (h, w). For the device's thread: `Runtime.run`.
 
     Raises:
         OptionError, WeightsError, DeviceError, ClipError: see each.
     """
-    return runtime.run(_prepare, options, frames, size, exchange, runtime)
-
-
-def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exchange, runtime: Runtime) -> Network:
     model = _shared_model(options, runtime)
     _check_size(model, size, runtime)
     stack = _stack(model, options, size, runtime)
-    fast = _accelerated(model, size, runtime, stack)
+    most = GROUP if stack is None else 1  # tiles are there to save memory
+    fast = accelerate(cast(nn.Module, model), size, runtime.device, runtime.dtype, most)
     if stack is not None and runtime.device.type == "cuda":
         log.warning("in tiles of %dx%d the residual network runs on PyTorch's own kernels, more slowly", *stack.tile)
     return Network(
@@ -156,13 +157,6 @@ def _prepare(options: Options, frames: int, size: tuple[int, int], exchange: Exc
         numerics=_numerics(options, runtime, exchange, stack, fast),
         fast=fast,
     )
-
-
-def _accelerated(
-    model: RecurrentModel, size: tuple[int, int], runtime: Runtime, stack: tiles.TiledStack | None
-) -> Fast | None:
-    """In tiles, which are there to save memory, flow is found one pair at a time."""
-    return accelerate(model, size, runtime.device, runtime.dtype, most=GROUP if stack is None else 1)
 
 
 def _numerics(
@@ -208,9 +202,9 @@ def _check_size(model: RecurrentModel, size: tuple[int, int], runtime: Runtime) 
             f"the clip is {width}x{height}, and the model needs at least {model.min_size} pixels a side; "
             "add borders with std.AddBorders and crop them off afterwards"
         )
-    needed = COPIES * 3 * 4 * 16 * width * height
+    needed = COPIES * HR_BYTES * width * height
     if needed > runtime.total_memory():
         raise DeviceError(
-            f"the output of {4 * width}x{4 * height} needs about {needed >> 30} GiB on {runtime.device}, which has "
-            f"{runtime.total_memory() >> 30} GiB; crop or downscale the clip first"
+            f"the output of {SCALE * width}x{SCALE * height} needs about {needed >> 30} GiB on {runtime.device}, "
+            f"which has {runtime.total_memory() >> 30} GiB; crop or downscale the clip first"
         )

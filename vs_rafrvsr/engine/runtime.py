@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vs_rafrvsr.engine.once import is_news
-from vs_rafrvsr.errors import DeviceError
+from vs_rafrvsr.errors import DeviceError, RafrvsrError
 from vs_rafrvsr.options import Options
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Runtime:
             with self.entered():
                 return work(*args)
 
-        return _thread(self.device).submit(call).result()
+        return _submit(self.device, call).result()
 
     def beside(self, work: Callable[..., tuple[Tensor, ...]], *args: object) -> tuple[Tensor, ...]:
         """`work(*args)` on the second stream: neither it nor who reads its numbers on the host waits for the first."""
@@ -194,6 +194,20 @@ def _thread(device: torch.device) -> ThreadPoolExecutor:
         if device not in _threads:
             _threads[device] = ThreadPoolExecutor(1, thread_name_prefix=f"rafrvsr {device}")
         return _threads[device]
+
+
+def _submit[R](device: torch.device, call: Callable[[], R]) -> Future[R]:
+    """Hand `call` to the device's thread.
+
+    Raises:
+        RafrvsrError: Python is being shut down: pools of threads take nothing from then on.
+    """
+    try:
+        return _thread(device).submit(call)
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+        raise RafrvsrError("Python is being shut down") from error
 
 
 @cache

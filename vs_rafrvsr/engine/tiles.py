@@ -12,6 +12,9 @@ from vs_rafrvsr.options import MIN_TILE
 ALIGN = 8
 """Tiles are a multiple of this, so that few distinct shapes arise."""
 
+LEAST_AREA = 64 * 64
+"""Pixels that a tile may have on any device, however little memory it has."""
+
 
 class TiledStack:
     """Runs a stack of convolutions tile by tile; equal to the whole run to rounding.
@@ -52,7 +55,7 @@ def choose(size: tuple[int, int], bytes_per_pixel: int, total_memory: int) -> tu
     A pure function of size, model and *total* memory: what a tile computes must not depend on what else is running.
     """
     height, width = size
-    limit = max(64 * 64, total_memory // 8 // bytes_per_pixel)
+    limit = max(LEAST_AREA, total_memory // 8 // bytes_per_pixel)
     columns = rows = 1
     while math.ceil(width / columns) * math.ceil(height / rows) > limit:
         if width / columns >= height / rows:

@@ -9,15 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.metrics import mean_squared_error, structural_similarity
 
+from vs_rafrvsr.metrics import LEAST_ERROR, STUDIO_LUMA
+
 type Frames = NDArray[np.uint8]
 type Curve = NDArray[np.float64]
 type Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
-
-STUDIO_LUMA = np.array([65.481, 128.553, 24.966])
-"""BT.601 luma of R, G, B in [0, 1], in 8-bit steps of studio range: MATLAB's rgb2ycbcr."""
-
-LEAST_ERROR = 1e-10
-"""Mean squared error that equal frames are taken to have, as in training's validation: a mean stays finite."""
 
 FLAT_WINDOW = 9
 FLAT_LIMIT = 2.0

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.metrics.fidelity import Frames
 
 
-class EvaluationError(ValueError):
+class EvaluationError(RafrvsrError):
     """Figures that cannot be had, or would not be comparable."""
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vs_rafrvsr.models.registry import Stack
-from vs_rafrvsr.models.srnet import ResidualBlock
+from vs_rafrvsr.models.residual_block import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE, BicubicBase, space_to_depth, upsample_flow, warp
 
 LEAK = 0.2
@@ -111,7 +111,7 @@ class FRVSR(nn.Module):
         super().__init__()
         self.fnet = FNet()
         self.sr = SRNet(channels, blocks)
-        self.halo = 1 + 2 * blocks + 2
+        self.halo = 2 + 2 * blocks  # what follows the body reaches one LR pixel in all
         self.footprint = 3 + 3 * SCALE**2 + 3 * channels * SCALE**2
         self.base = BicubicBase(offset)
 

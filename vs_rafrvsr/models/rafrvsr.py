@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.optical_flow import raft_small
 
 from vs_rafrvsr.models import raft
 from vs_rafrvsr.models.registry import Stack
-from vs_rafrvsr.models.srnet import SRNet
+from vs_rafrvsr.models.residual_block import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE, BicubicBase, space_to_depth, upsample_flow, warp
 
 
@@ -25,6 +26,24 @@ class State(NamedTuple):
     """(B, 3, 4h, 4w) fp32, the HR output."""
     hidden: Tensor
     """(B, channels, h, w) in the network's dtype."""
+
+
+class SRNet(nn.Module):
+    """Head, residual body, and a tail of one convolution: a 4x4 block of RGB for every LR pixel.
+
+    The body's output is both the tail's input and the hidden features that the next step gets, warped.
+    """
+
+    def __init__(self, inputs: int, channels: int, blocks: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(inputs, channels, 3, padding=1)
+        self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
+        self.tail = nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, inputs, h, w) -> residual (B, 48, h, w) before depth-to-space, hidden features (B, channels, h, w)."""
+        hidden = self.body(F.relu(self.head(x)))
+        return self.tail(hidden), hidden
 
 
 class RAFRVSR(nn.Module):

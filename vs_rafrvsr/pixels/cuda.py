@@ -1,13 +1,12 @@
 """Planes <-> RGB tensors on a CUDA device: kernels.cu through CuPy, memory and streams through PyTorch.
 
-Both sides run on the current stream, and tensors reach the kernels as CuPy arrays through DLPack, without a copy. The
-only module that knows CuPy; importing it does not load CuPy.
+Both sides run on the current stream, and tensors reach the kernels as CuPy arrays through DLPack, without a copy. But
+for the doctor, no other module knows CuPy; importing this one does not load it.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from vs_rafrvsr.faults import device_lost, out_of_memory
 from vs_rafrvsr.pixels.colour import Colour, parameters_in, parameters_out
-from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged, fetch, stage
+from vs_rafrvsr.pixels.exchange import Downloaded, Exchange, Staged, fetch
 from vs_rafrvsr.pixels.formats import Format
 
 BLOCK = (32, 8)
@@ -30,56 +29,39 @@ STRIP = 4
 """Rows of chroma that a thread of `rgb_to_planes` makes, as in kernels.cu."""
 
 
-class CudaExchange:
-    """See Exchange: the clip's own planes, converted on the device."""
-
-    def __init__(self, fmt: Format, device: torch.device) -> None:
-        self.format, self.device = fmt, device
-
-    def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
-        """See Exchange."""
-        return stage(colours, pack, self.format, size, self.device)
+class CudaExchange(Exchange):
+    """The clip's own planes, converted on the device."""
 
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
-        """See `upload`."""
-        return upload(staged, size, self.device)
+        """See Exchange.
+
+        A kernel for all neighbours of one colour; a frame's numbers do not depend on the others.
+        """
+        planes = staged.packed.to(self.device, non_blocking=True)
+        rgb = torch.empty((len(planes), 3, *size), dtype=torch.float32, device=self.device)
+        kernel, at = _kernels(self.format, self.device)["planes_to_rgb"], 0
+        for colour, same in itertools.groupby(staged.colours):
+            first, at = at, at + len(list(same))
+            if colour is None:
+                rgb[first:at].zero_()
+            else:
+                parameters = parameters_in(self.format, colour, size, _strides(rgb[first]))
+                _launch(kernel, size, planes[first:at], rgb[first:at], parameters, frames=at - first)
+        return rgb
 
     def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
-        """See `download`."""
-        return download(rgb, self.format, colour)
+        """See Exchange."""
+        return fetch(self.planes(rgb, colour))
 
-
-def upload(staged: Staged, size: tuple[int, int], device: torch.device) -> Tensor:
-    """Frames of size (h, w) -> (B, 3, h, w) fp32, nominally in [0, 1]; a missing frame is black.
-
-    Copies and kernels are only enqueued, on the current stream, a kernel for all neighbours of one colour. A frame's
-    numbers do not depend on the others. NaN becomes 0, infinities the end of the nominal range, so that one bad sample
-    cannot poison the recurrence.
-    """
-    planes = staged.packed.to(device, non_blocking=True)
-    rgb = torch.empty((len(planes), 3, *size), dtype=torch.float32, device=device)
-    kernel, at = _kernels(staged.format, device)["planes_to_rgb"], 0
-    for colour, same in itertools.groupby(staged.colours):
-        first, at = at, at + len(list(same))
-        if colour is None:
-            rgb[first:at].zero_()
-        else:
-            parameters = parameters_in(staged.format, colour, size, _strides(rgb[first]))
-            _launch(kernel, size, planes[first:at], rgb[first:at], parameters, frames=at - first)
-    return rgb
-
-
-def download(rgb: Tensor, fmt: Format, colour: Colour) -> Downloaded:
-    """RGB (3, H, W) fp32 of any strides -> a packed frame in pinned memory.
-
-    As in `upload`, everything is only enqueued; the copy on a stream of its own.
-    """
-    size = (rgb.shape[1], rgb.shape[2])
-    planes = torch.empty(fmt.bytes(size), dtype=torch.uint8, device=rgb.device)
-    height, width = fmt.shapes(size)[-1]
-    kernel = _kernels(fmt, rgb.device)["rgb_to_planes"]
-    _launch(kernel, (-(-height // STRIP), width), rgb, planes, parameters_out(fmt, colour, size, _strides(rgb)))
-    return fetch(planes)
+    def planes(self, rgb: Tensor, colour: Colour) -> Tensor:
+        """RGB (3, H, W) fp32 of any strides -> a packed frame on the device."""
+        size = (rgb.shape[1], rgb.shape[2])
+        planes = torch.empty(self.format.bytes(size), dtype=torch.uint8, device=self.device)
+        height, width = self.format.shapes(size)[-1]
+        kernel = _kernels(self.format, self.device)["rgb_to_planes"]
+        parameters = parameters_out(self.format, colour, size, _strides(rgb))
+        _launch(kernel, (-(-height // STRIP), width), rgb, planes, parameters)
+        return planes
 
 
 def _strides(rgb: Tensor) -> tuple[int, int, int]:
@@ -148,12 +130,12 @@ def trouble(fmt: Format, device: torch.device) -> str | None:
     Raises:
         RuntimeError, MemoryError: memory ran out or the GPU is lost, which another CuPy would not change.
     """
-    size = (2, 2)
+    exchange, size = CudaExchange(fmt, device), (2, 2)
     ones = [np.ones(shape, fmt.dtype) for shape in fmt.shapes(size)]
     colour = Colour(matrix=1, full=True)
     try:
-        staged = stage([colour], lambda memory: fmt.pack(ones, memory[0]), fmt, size, device)
-        packed = download(upload(staged, size, device)[0], fmt, colour).wait()
+        staged = exchange.stage([colour], lambda memory: fmt.pack(ones, memory[0]), size)
+        packed = exchange.download(exchange.upload(staged, size)[0], colour).wait()
     except Exception as error:  # whatever a foreign library throws, there is another way for the pixels
         if out_of_memory(error) or device_lost(error):
             raise

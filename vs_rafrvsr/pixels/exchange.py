@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,8 @@ type Pack = Callable[[NDArray[np.uint8]], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
-    """Frames of one format on their way to the device: copied, so that their own memory is free."""
+    """Frames on their way to the device: copied, so that their own memory is free."""
 
-    format: Format
     colours: Sequence[Colour | None]
     """Of each frame, None for a missing one."""
     packed: Tensor
@@ -48,29 +47,28 @@ class Downloaded:
         return packed
 
 
-class Exchange(Protocol):
-    """One route for the frames of a clip; nothing is kept between calls."""
+class Exchange(ABC):
+    """One route for the frames of a clip, which it takes and gives in `format`; nothing is kept between calls."""
 
-    format: Format
-    """Of the frames that it takes and gives."""
+    def __init__(self, fmt: Format, device: torch.device) -> None:
+        self.format, self.device = fmt, device
 
     def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
         """Copy frames of size (h, w) and these colours. For any thread; the other two are for the device's."""
+        packed = host_memory((len(colours), self.format.bytes(size)), self.device)
+        pack(packed.numpy())
+        return Staged(colours=colours, packed=packed)
 
+    @abstractmethod
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
-        """-> (B, 3, h, w) fp32, nominally in [0, 1], finite; a missing frame is black. On CUDA only enqueued."""
+        """-> (B, 3, h, w) fp32, nominally in [0, 1], finite; a missing frame is black. On CUDA only enqueued.
 
+        NaN becomes 0, infinities the end of the nominal range: one bad sample must not poison the recurrence.
+        """
+
+    @abstractmethod
     def download(self, rgb: Tensor, colour: Colour) -> Downloaded:
-        """RGB (3, H, W) fp32 -> a packed frame; on CUDA only enqueued."""
-
-
-def stage(
-    colours: Sequence[Colour | None], pack: Pack, fmt: Format, size: tuple[int, int], device: torch.device
-) -> Staged:
-    """Copy frames for a device."""
-    packed = host_memory((len(colours), fmt.bytes(size)), device)
-    pack(packed.numpy())
-    return Staged(format=fmt, colours=colours, packed=packed)
+        """RGB (3, H, W) fp32, of any strides -> a packed frame. On CUDA only enqueued, the copy on its own stream."""
 
 
 def fetch(packed: Tensor) -> Downloaded:
@@ -92,7 +90,7 @@ def host_memory(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """
     if device.type == "cpu":
         return torch.empty(shape, dtype=torch.uint8, device="cpu")
-    with torch.cuda.device(device):  # as above
+    with torch.cuda.device(device):  # else a context would be made on another GPU
         return torch.empty(shape, dtype=torch.uint8, device="cpu", pin_memory=True)
 
 

@@ -7,7 +7,7 @@ import torch
 from vs_rafrvsr.pixels import cuda
 from vs_rafrvsr.pixels.exchange import Exchange
 from vs_rafrvsr.pixels.formats import FORMATS
-from vs_rafrvsr.pixels.planes import RgbExchange
+from vs_rafrvsr.pixels.rgb import RgbExchange
 
 
 def choose(name: str, device: torch.device) -> tuple[Exchange, str | None]:

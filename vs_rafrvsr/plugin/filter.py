@@ -1,7 +1,4 @@
-"""The filter behind core.rafrvsr: what the C door calls. Every error is caught here, once, and becomes VapourSynth's.
-
-clip -> resize -> Recurrence (RGBS, x4) -> resize, per frame's colour -> Finish (properties put back)
-"""
+"""What the C door calls: the functions of core.rafrvsr, getFrame and free. Every error becomes VapourSynth's here."""
 
 from __future__ import annotations
 
@@ -15,22 +12,17 @@ from vs_rafrvsr import __version__
 from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.faults import device_lost, explained, keep_tensors
 from vs_rafrvsr.models.registry import MODELS
-from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, lib
+from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, forget, lib
 from vs_rafrvsr.plugin.nodes import Filter, upscale
-
-_alive: dict[int, tuple[Any, Filter]] = {}
-"""Handles must be kept by Python as long as VapourSynth holds their pointers."""
-
-
-def _met(error: Exception) -> bytes:
-    """The message for users; while the error's traceback holds the tensors of a GPU that is lost, they are kept."""
-    if device_lost(error):
-        keep_tensors()
-    return _message(error)
 
 
 def _message(error: Exception) -> bytes:
-    """The message for users as C's characters: names that were given may hold bytes that are no text."""
+    """The message for users as C's characters: names that were given may hold bytes that are no text.
+
+    While the error's traceback holds the tensors of a GPU that is lost, they are kept.
+    """
+    if device_lost(error):
+        keep_tensors()
     return _describe(error).encode(errors="backslashreplace").replace(b"\0", b"\\0")
 
 
@@ -47,7 +39,7 @@ def _describe(error: Exception) -> str:
 
 
 def _call_upscale(arguments: Map, out: Map, host: Host) -> None:
-    node = upscale(arguments, host, _register)
+    node = upscale(arguments, host)
     host.api.mapConsumeNode(out, b"clip", node, lib.maReplace)
 
 
@@ -73,12 +65,6 @@ _CALLS: dict[int, Callable[[Map, Map, Host], None]] = {
 }
 
 
-def _register(instance: Filter) -> Any:  # noqa: ANN401  (a cffi pointer)
-    handle = ffi.new_handle(instance)
-    _alive[id(instance)] = (handle, instance)
-    return handle
-
-
 @ffi.def_extern()
 def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: object) -> None:
     """A call of core.rafrvsr.<function>."""
@@ -86,7 +72,7 @@ def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: o
     try:
         _CALLS[function](arguments, out, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.mapSetError(out, _met(error))
+        host.api.mapSetError(out, _message(error))
 
 
 @ffi.def_extern()
@@ -105,7 +91,7 @@ def rafrvsr_get_frame(
     try:
         return instance.get_frame(n, reason, frame_data, context, host)
     except Exception as error:  # the border: nothing may pass into C
-        host.api.setFilterError(_met(error), context)
+        host.api.setFilterError(_message(error), context)
         return ffi.NULL
 
 
@@ -118,7 +104,7 @@ def rafrvsr_free(data: object, core: object, vsapi: object) -> None:
     except Exception:  # the border: nothing may pass into C
         traceback.print_exc()
     finally:
-        del _alive[id(instance)]
+        forget(instance)
 
 
 @atexit.register

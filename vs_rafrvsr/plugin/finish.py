@@ -1,4 +1,4 @@
-"""The way back: RGBS frame n in the clip's format, with source frame n's colour and properties."""
+"""The last node, see nodes.py: frames in the clip's format, with the source frames' properties."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROPERTIES, _HALVINGS, _OURS = Keys("_FieldBased", *PROPERTIES), Keys(HALVINGS)
 
 
 class Finish:
-    """Turns RGBS frame n back into the clip's format with source frame n's colour, and puts its properties back."""
+    """Puts source frame n's properties on frame n x4, which the resizer brings to the clip's format if need be."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""VapourSynth's C API as few small functions: maps, properties, frames, invoking other plugins."""
+"""VapourSynth's C API as few small functions: maps, properties, frames, pointers to nodes, invoking other plugins."""
 
 from __future__ import annotations
 
@@ -39,6 +39,21 @@ type Map = Any
 type Context = Any
 
 RESIZE, STD = b"com.vapoursynth.resize", b"com.vapoursynth.std"
+
+
+_handles: dict[int, Any] = {}
+"""By the instances' ids; they must be kept as long as VapourSynth holds their pointers, and keep their instances."""
+
+
+def keep(instance: object) -> Any:  # noqa: ANN401  (a cffi pointer)
+    """A pointer to a node's instance, for VapourSynth; good until `forget`."""
+    handle = _handles[id(instance)] = ffi.new_handle(instance)
+    return handle
+
+
+def forget(instance: object) -> None:
+    """VapourSynth has no pointer to the instance any more."""
+    del _handles[id(instance)]
 
 
 class Keys:

@@ -1,12 +1,14 @@
-"""The nodes that Upscale is made of: VapourSynth's resizer on both sides of the recurrence, and the properties' return.
+"""The nodes that Upscale is made of, on either of two routes.
 
-Matrix, range and chroma location are taken per frame: on the way in by the resizer itself, on the way back from source
-frame n, because the network's RGB frames no longer carry them.
+    pixel kernels (CUDA)     clip -----------> Recurrence -----------> Finish
+    VapourSynth's resizer    clip -> resize -> Recurrence -> resize -> Finish
+
+Recurrence makes frames x4, of the clip's format with kernels, else RGBS. Matrix, range and chroma location are taken
+per frame; on the way back they are source frame n's, because RGB frames carry none. Finish puts all properties back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Protocol
 
@@ -20,10 +22,8 @@ from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels import route
 from vs_rafrvsr.plugin.colour import ColourReader
 from vs_rafrvsr.plugin.finish import Finish
-from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, lib
+from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, keep, lib
 from vs_rafrvsr.plugin.recurrence import Recurrence
-
-type Register = Callable[[Filter], Any]
 
 
 class Filter(Protocol):
@@ -36,7 +36,7 @@ class Filter(Protocol):
         """Give the nodes back."""
 
 
-def upscale(arguments: Map, host: Host, register: Register) -> Node:
+def upscale(arguments: Map, host: Host) -> Node:
     """The node that core.rafrvsr.Upscale(**arguments) returns.
 
     Raises:
@@ -52,8 +52,8 @@ def upscale(arguments: Map, host: Host, register: Register) -> Node:
     except Exception:
         host.api.freeNode(clip)
         raise
-    recurrence = _recurrence_node(source, engine, host, register)
-    return _finish_node(clip, video, recurrence, engine, host, register)
+    recurrence = _recurrence_node(source, engine, host)
+    return _finish_node(clip, video, recurrence, engine, host)
 
 
 def _network(options: Options, video: Any, host: Host) -> Network:  # noqa: ANN401  (a cffi struct)
@@ -61,7 +61,7 @@ def _network(options: Options, video: Any, host: Host) -> Network:  # noqa: ANN4
     exchange, remark = runtime.run(route.choose, host.format_name(video.format), runtime.device)
     if remark is not None and is_news(remark):
         host.log(f"{remark}. Frames are converted on the CPU, which is slower", warning=True)
-    return prepare(options, video.numFrames, (video.height, video.width), exchange, runtime)
+    return runtime.run(prepare, options, video.numFrames, (video.height, video.width), exchange, runtime)
 
 
 def _read_options(arguments: Map, host: Host) -> Options:
@@ -119,12 +119,12 @@ def _source_node(clip: Node, video: Any, engine: Engine, host: Host) -> Node:  #
         host.api.freeNode(plain)
 
 
-def _recurrence_node(source: Node, engine: Engine, host: Host, register: Register) -> Node:
+def _recurrence_node(source: Node, engine: Engine, host: Host) -> Node:
     """The source's frames x4."""
     video = host.api.getVideoInfo(source)
     output = _times_four(video)
     instance = Recurrence(source, output, ColourReader(video), engine)
-    return _create(output, [(source, lib.rpGeneral)], instance, host, register)
+    return _create(output, [(source, lib.rpGeneral)], instance, host)
 
 
 def _finish_node(
@@ -133,13 +133,12 @@ def _finish_node(
     recurrence: Node,
     engine: Engine,
     host: Host,
-    register: Register,
 ) -> Node:
     """The recurrence's frames in the clip's format, with its properties."""
     output = _times_four(video)
     instance = Finish(clip, recurrence, output, ColourReader(video), engine, host)
     dependencies = [(clip, lib.rpStrictSpatial), (recurrence, lib.rpGeneral)]
-    return _create(output, dependencies, instance, host, register)
+    return _create(output, dependencies, instance, host)
 
 
 def _times_four(video: Any) -> Any:  # noqa: ANN401  (a cffi struct)
@@ -154,7 +153,6 @@ def _create(
     dependencies: list[tuple[Node, int]],
     instance: Filter,
     host: Host,
-    register: Register,
 ) -> Node:
     needs = ffi.new("VSFilterDependency[]", [{"source": node, "requestPattern": how} for node, how in dependencies])
     return host.api.createVideoFilter2(
@@ -165,6 +163,6 @@ def _create(
         lib.fmParallel,
         needs,
         len(dependencies),
-        register(instance),
+        keep(instance),
         host.core,
     )

@@ -1,1 +1,1 @@
-"""Training: clips to GPU tensors, degradation, losses, the loop. Needs the `train` extra (OpenCV, rich)."""
+"""Training: clips to GPU tensors, degradation, losses, the loop. Needs the `train` extra (OpenCV, scikit-image)."""

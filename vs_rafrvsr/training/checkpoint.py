@@ -13,11 +13,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vs_rafrvsr.errors import RafrvsrError
+
 LARGEST_FILE = 15_000_000
 """Bytes of tensors in one file; no tensor is split."""
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RafrvsrError):
     """A checkpoint that is incomplete or does not fit, or a file that holds no tensors."""
 
 

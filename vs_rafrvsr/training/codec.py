@@ -24,6 +24,8 @@ PARAMS = {
     "libx265": {"x265-params": "log-level=none:pools=none:frame-threads=1"},
 }
 """With AVX-512, x264 (PyAV 19) gave 13 different streams in 16 tries of one clip; without, or without mbtree, one."""
+RATE = 25
+"""Frames a second that encoders are told: how much a crf keeps depends on it."""
 NARROWEST = {"libx264": 2, "libx265": 64}
 """Widths that encoders take. In narrower frames x265 (PyAV 19) writes behind its buffers: a later crash."""
 
@@ -38,7 +40,7 @@ class Codec:
     preset: str = "medium"
 
 
-def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
+def compress(frames: Frames, codec: Codec) -> Frames:
     """Encode and decode a clip as 8-bit 4:2:0: the same shape; odd sides and narrow frames have their border repeated.
 
     Equal input gives equal output from x264. x265's was seen to differ between two runs once in some hundreds, on a
@@ -52,7 +54,7 @@ def compress(frames: Frames, codec: Codec, rate: int = 25) -> Frames:
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset, **PARAMS[codec.name]}
     with av.open(file, "w", format=STREAMS[codec.name]) as container:
-        stream = cast(Any, container.add_stream(codec.name, rate=rate, options=options))
+        stream = cast(Any, container.add_stream(codec.name, rate=RATE, options=options))
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         stream.codec_context.thread_count = 1
         for frame in frames:

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import codec
 
@@ -22,9 +23,13 @@ Frames = NDArray[np.uint8]
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 VALIDATION_EVERY = 10
 """About one source in this many is kept for validation."""
+SHORTEST = 12
+"""Frames of a pack's clip: the settled ones, which validation scores, begin with the ninth."""
+SMALLEST = 320
+"""Pixels of a pack's still on its shorter side: frames of 288x384 show it, mirrored beyond its border."""
 VIMEO_LISTS = ("sep_trainlist.txt", "sep_testlist.txt")
 """Vimeo-90K's own lists of clips: the septuplets have both, the super-resolution test set the second alone."""
-FAULTS = {"1007429640_1": "a cut between frames 14 and 15"}
+FAULTY_CLIPS = {"1007429640_1": "a cut between frames 14 and 15"}
 """Clips of the packs that are not what their index says, by the stem of their file."""
 
 
@@ -66,40 +71,43 @@ class Reading:
         return f"{len(self.sources)} read, {len(self.skipped)} skipped" + (f" ({reasons})" if reasons else "")
 
 
-class DataError(RuntimeError):
+class DataError(RafrvsrError):
     """A data set that cannot be used."""
 
 
-class SkipError(ValueError):
+class SkipError(DataError):
     """One clip that cannot be used; its text is the reason."""
 
 
 def is_validation(group: str, every: int = VALIDATION_EVERY) -> bool:
-    """Whether a source is kept for validation, one in `every`: by a hash of its name, so that the split never moves."""
+    """Whether a source is kept for validation, one in `every`: by a hash of its name, so that the split never moves.
+
+    With another salt than 7, a new run would train on what earlier ones were judged by.
+    """
     return int(hashlib.sha256(f"7:{group}".encode()).hexdigest(), 16) % every == 0
 
 
-def read_pack(folder: Path, shortest: int = 12, limit: int | None = None) -> Reading:
+def read_pack(folder: Path, limit: int | None = None) -> Reading:
     """Clips of a pack: `index.json` lists {file, src: "group:path"}, the files are videos."""
 
     def clip(entry: dict[str, Any]) -> Source:
-        if fault := FAULTS.get(Path(entry["file"]).stem):
+        if fault := FAULTY_CLIPS.get(Path(entry["file"]).stem):
             raise SkipError(fault)
         frames = read_video(folder / entry["file"])
-        if len(frames) < shortest:
-            raise SkipError(f"{len(frames)} frames, {shortest} needed")
+        if len(frames) < SHORTEST:
+            raise SkipError(f"{len(frames)} frames, {SHORTEST} needed")
         return Source(entry["file"], entry["src"].split(":")[0], frames)
 
     return _read(_index(folder / "index.json")[:limit], clip, lambda entry: str(entry["file"])).checked(folder)
 
 
-def read_stills(folder: Path, smallest: int = 320, limit: int | None = None) -> Reading:
+def read_stills(folder: Path, limit: int | None = None) -> Reading:
     """Stills of a pack, listed in `stills.json` as {file, src}. A pack without stills is not an error."""
 
     def still(entry: dict[str, Any]) -> Source:
         frames = read_image(folder / entry["file"])[None]
-        if min(frames.shape[-2:]) < smallest:
-            raise SkipError(f"{frames.shape[-1]}x{frames.shape[-2]}, {smallest} needed")
+        if min(frames.shape[-2:]) < SMALLEST:
+            raise SkipError(f"{frames.shape[-1]}x{frames.shape[-2]}, {SMALLEST} needed")
         return Source(entry["file"], entry["src"].split(":")[0], frames)
 
     return _read(_index(folder / "stills.json")[:limit], still, lambda entry: str(entry["file"]))

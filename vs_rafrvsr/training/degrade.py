@@ -47,10 +47,12 @@ MADE_FOR = {
     "real": "real video: blur, any downscaler, noise, JPEG, H.264 and H.265; centre-aligned",
 }
 """What a model trained on each is for, as its weights file says it."""
+AT_ONCE = 16
+"""Frames that are degraded together: as fp32 a whole clip may not fit into memory."""
 PHASE = {"bi": -1.5, "bd": 0.0, "bd-1.5": 0.0, "real": -1.5}
 
 
-def degrade(hr: Tensor, kind: str, batch: int = 16) -> Tensor:
+def degrade(hr: Tensor, kind: str) -> Tensor:
     """Truth frames (N, 3, H, W) uint8, sides divisible by 4 -> LR frames (N, 3, H/4, W/4) uint8, rounded."""
-    small = [KINDS[kind](frames.float() / 255) for frames in hr.split(batch)]
+    small = [KINDS[kind](frames.float() / 255) for frames in hr.split(AT_ONCE)]
     return torch.cat([(x.clamp(0, 1) * 255).round().to(torch.uint8) for x in small])

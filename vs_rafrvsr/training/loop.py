@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.training import checkpoint, losses
+from vs_rafrvsr.training.curves import Curves
 from vs_rafrvsr.training.degrade import PHASE
 from vs_rafrvsr.training.optimiser import Group, Muon, Optimiser
 from vs_rafrvsr.training.pool import PLAN, Batch, Pool, PoolClip
@@ -24,7 +24,7 @@ from vs_rafrvsr.training.recipe import Recipe, differences
 from vs_rafrvsr.training.start import make_net, make_perceptual, start_weights
 from vs_rafrvsr.training.team import Team
 from vs_rafrvsr.training.unroll import Unroll
-from vs_rafrvsr.training.validate import SETTLED, Score, validate, validate_long
+from vs_rafrvsr.training.validate import validate, validate_long, write_picture
 from vs_rafrvsr.training.variants import FLOW_PARTS
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
@@ -32,7 +32,7 @@ MOST_SKIPPED = 0.05
 """Share of steps since the last report whose gradient may overflow before the run stops."""
 
 
-class DivergedError(RuntimeError):
+class DivergedError(RafrvsrError):
     """Too many steps without a finite gradient; the last checkpoint is whole."""
 
 
@@ -82,6 +82,7 @@ class Trainer:
         self.sums = {name: torch.zeros((), device=device) for name in ("loss", *self.terms)}
         self.summed = torch.zeros((), device=device)
         """Steps in the sums: those whose gradient was finite."""
+        self.curves = Curves(out / "curves.csv", self.sums, self._judges())
         self.history: list[dict[str, float]] = []
         self.scored: dict[str, float] = {}
         """The last validation's columns, of this run or of the one that it resumes."""
@@ -229,7 +230,7 @@ class Trainer:
         """
         recipe = self.recipe
         if self.team.leads:
-            self._begin_curves()
+            self.curves.begin(self.step)
         skipped, seconds, last = float(self.optimiser.skipped), self.seconds, self.step >= recipe.steps
         while not last:
             steps = min(recipe.report_every - self.step % recipe.report_every, recipe.steps - self.step)
@@ -247,7 +248,7 @@ class Trainer:
             row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
             self._zero_sums()
             if now - skipped > max(MOST_SKIPPED * steps, 4):
-                self._append(row)
+                self._report(row)
                 raise DivergedError(
                     f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; resume from "
                     f"the last checkpoint, or begin again, with a lower rate, such as rate={recipe.rate / 2:g}"
@@ -259,7 +260,7 @@ class Trainer:
                     f"{kind}_{name}": value for kind, score in self.scores().items() for name, value in score.items()
                 }
                 row |= self.scored
-            self._append(row)
+            self._report(row)
             if last or self.step % recipe.checkpoint_every < steps:
                 self.save()
             yield row
@@ -277,7 +278,7 @@ class Trainer:
                 for kind, clips in self._judges().items()
             }
             for clip in self.prepared.shown if self.team.leads else ():
-                self._picture(unroll, clip)
+                write_picture(self.out / "pictures" / f"{self.step:06}-{clip.name}.png", frames, clip)
         return found
 
     def _judges(self) -> dict[str, list[PoolClip]]:
@@ -285,16 +286,10 @@ class Trainer:
         kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "clean", "camera", "layered", "shown")}
         return {kind: clips for kind, clips in kinds.items() if clips}
 
-    @torch.no_grad()
-    def _picture(self, unroll: Unroll, clip: PoolClip) -> None:
-        """A settled frame of the clip, output beside truth, as pictures/STEP-CLIP.png."""
-        part = slice(SETTLED + 1)
-        output = unroll(clip.lr[None, part].float() / 255, clip.flow[None, part, :2].float())[0][0, -1]
-        pair = torch.cat([(output.clamp(0, 1) * 255).round().byte(), clip.hr[part][-1]], 2)
-        folder = self.out / "pictures"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{self.step:06}-{clip.name}.png"
-        cv2.imwrite(str(file), pair.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
+    def _report(self, row: dict[str, float]) -> None:
+        self.history.append(row)
+        if self.team.leads:
+            self.curves.append(row)
 
     def describe(self) -> str:
         """What is trained on what, for a log."""
@@ -355,29 +350,6 @@ class Trainer:
         """The averaged weights under the model's names, fp16, with RAFT's."""
         with self.optimiser.averaged():
             return {name: t.detach().half().cpu().contiguous() for name, t in self.net.state_dict().items()}
-
-    def _columns(self) -> list[str]:
-        kinds = dict.fromkeys(("real", "camera", *self._judges()))
-        scores = [f"{kind}_{name}" for kind in kinds for name in (*Score._fields, "lost")]
-        return ["step", "seconds", "steps_per_second", *self.sums, "gradient", "rate", "skipped", *scores]
-
-    def _begin_curves(self) -> None:
-        """Write curves.csv as far as this run has come: what was done after its last checkpoint is done again."""
-        file = self.out / "curves.csv"
-        done = list(csv.DictReader(file.read_text().splitlines())) if file.exists() else []
-        self.out.mkdir(parents=True, exist_ok=True)
-        with file.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, self._columns(), extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(row for row in done if float(row["step"]) <= self.step)
-
-    def _append(self, row: dict[str, float]) -> None:
-        """A report: one line of curves.csv, whose validation columns stay empty between validations."""
-        self.history.append(row)
-        if not self.team.leads:
-            return
-        with (self.out / "curves.csv").open("a", newline="") as stream:
-            csv.DictWriter(stream, self._columns()).writerow({name: f"{value:.6g}" for name, value in row.items()})
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -110,9 +110,7 @@ class Perceptual(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self, network: str = "vgg19", layers: tuple[str, ...] = ("features.35",), weights: Path | None = None
-    ) -> None:
+    def __init__(self, network: str, layers: tuple[str, ...], weights: Path | None) -> None:
         super().__init__()
         name = network.lower()  # torchvision does not mind the case either
         if name == "alexnet":

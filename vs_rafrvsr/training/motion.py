@@ -21,7 +21,7 @@ Affine = NDArray[np.float64]
 class Camera:
     """Ranges from which a path is drawn."""
 
-    step: tuple[float, float] = (1.0, 1.25)
+    step: tuple[float, float]
     """Sampling step in pixels of the still; under 1 enlarges it, so the clip is soft."""
     speed: tuple[float, float] = (0.05, 4.0)
     """LR pixels a frame, log-uniform."""

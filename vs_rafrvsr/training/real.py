@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training.codec import Codec, compress, jpeg
+from vs_rafrvsr.training.degrade import AT_ONCE
 
 CLEAN = 0.2
 """Share of clips that are downscaled and nothing else."""
@@ -66,10 +67,10 @@ def draw(rng: np.random.Generator) -> Damage:
     )
 
 
-def shrink(hr: Tensor, damage: Damage, rng: np.random.Generator, batch: int = 16) -> Tensor:
+def shrink(hr: Tensor, damage: Damage, rng: np.random.Generator) -> Tensor:
     """The steps on the device: truth (N, 3, H, W) uint8 -> (N, 3, H/4, W/4) uint8, noise in it, not yet compressed."""
     parts = []
-    for frames in hr.split(batch):
+    for frames in hr.split(AT_ONCE):
         x = frames.float() / 255
         if damage.blur is not None:
             x = blur(x, damage.blur)

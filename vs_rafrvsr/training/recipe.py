@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
+from vs_rafrvsr.errors import RafrvsrError
 from vs_rafrvsr.training.data import VALIDATION_EVERY
 from vs_rafrvsr.training.variants import Variant
 
@@ -137,7 +138,7 @@ class Recipe:
             raise RecipeError("frvsr learns its flow with the rest: set flow.joint = true")
 
 
-class RecipeError(ValueError):
+class RecipeError(RafrvsrError):
     """A recipe or an override that cannot be read: names the key and what is allowed."""
 
 

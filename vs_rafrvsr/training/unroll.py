@@ -73,5 +73,5 @@ class Unroll:
             type(features)(*(x[:, part].flatten(0, 1) for x in pairs)) for part in (slice(1, None), slice(None, -1))
         )
         size = (lr.shape[-2], lr.shape[-1])
-        found = self.net.clip_flow(current, previous, size, updates)
+        found = self.net.flow(current, previous, size, updates)
         return torch.cat([found.new_zeros(batch, 1, 2, *size), found.unflatten(0, (batch, count - 1))], 1)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import torch
 from torch import Tensor
 
+from vs_rafrvsr.metrics import LEAST_ERROR, STUDIO_LUMA
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training.pool import PoolClip, to_and_fro
 
@@ -19,8 +22,6 @@ LONG, LAST = 240, 16
 """Frames of a long shot, as many as the plugin plays without a restart, and how many at its end are compared with their
 first passage."""
 LONG_SHOTS = 4
-STUDIO_LUMA = (65.481, 128.553, 24.966)
-"""BT.601 studio luma of R, G, B in [0, 1], in 8-bit steps without the offset of 16: MATLAB's rgb2ycbcr."""
 
 Unroll = Callable[[Tensor, Tensor], Tensor]
 """(lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w)) -> (B, T, 3, 4h, 4w)."""
@@ -81,9 +82,19 @@ def validate_bicubic(base: Callable[[Tensor], Tensor], clips: Sequence[PoolClip]
     )
 
 
+@torch.no_grad()
+def write_picture(file: Path, unroll: Unroll, clip: PoolClip) -> None:
+    """A settled frame of the clip, output beside truth, as a PNG."""
+    part = slice(SETTLED + 1)
+    output = unroll(clip.lr[None, part].float() / 255, clip.flow[None, part, :2].float())[0, -1]
+    pair = torch.cat([(output.clamp(0, 1) * 255).round().byte(), clip.hr[part][-1]], 2)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), pair.flip(0).permute(1, 2, 0).contiguous().cpu().numpy())
+
+
 def psnr_y(output: Tensor, truth: Tensor) -> Tensor:
     """PSNR on Y of each frame, (n,): output (n, 3, H, W) in [0, 1], truth uint8 of the same size."""
-    weights = torch.tensor(STUDIO_LUMA, device=output.device)[:, None, None]
+    weights = output.new_tensor(STUDIO_LUMA)[:, None, None]
     rounded = (output.clamp(0, 1) * 255).round()
     errors = ((rounded - truth.float()) / 255 * weights).sum(1)
-    return 10 * torch.log10(255**2 / (errors**2).mean((1, 2)).clamp(min=1e-10))
+    return 10 * torch.log10(255**2 / (errors**2).mean((1, 2)).clamp(min=LEAST_ERROR))

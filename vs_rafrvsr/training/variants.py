@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from vs_rafrvsr.models import frvsr, raft
 from vs_rafrvsr.models.frvsr import FRVSR
-from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
-from vs_rafrvsr.models.srnet import SRNet
+from vs_rafrvsr.models.rafrvsr import RAFRVSR, SRNet, State
 from vs_rafrvsr.models.warp import SCALE, depth_to_space, space_to_depth, upsample_flow, warp
 
 FLOW_PARTS = ("raft.", "fnet.")
@@ -113,11 +112,8 @@ class Net(Protocol):
     def encode(self, frames: Tensor) -> Any:  # noqa: ANN401
         """Features of frames (B, 3, h, w) in [0, 1]."""
 
-    def flow(self, current: Any, previous: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401
-        """Flow (B, 2, h, w) of pairs, in LR pixels."""
-
-    def clip_flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int) -> Tensor:  # noqa: ANN401
-        """The same by so many updates, for joint training."""
+    def flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int | None = None) -> Tensor:  # noqa: ANN401
+        """Flow (B, 2, h, w) of pairs, in LR pixels, by so many of RAFT's updates; None is the network's own number."""
 
     def refined(self, lr: Tensor, previous: Tensor, flow: Tensor) -> Tensor:
         """The flow that the step uses."""
@@ -162,13 +158,10 @@ class VariantNet(RAFRVSR):
         scale = self.flow_input_scale
         return frvsr.Features(F.interpolate(frames, scale_factor=scale, mode="bilinear") if scale != 1 else frames)
 
-    def flow(self, current: Any, previous: Any, size: tuple[int, int]) -> Tensor:  # noqa: ANN401
-        """Flow of pairs (B, 2, h, w), in LR pixels."""
-        return self.clip_flow(current, previous, size, self.flow_updates)
-
-    def clip_flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int) -> Tensor:  # noqa: ANN401
-        """Flow of pairs by so many updates, (B, 2, h, w) in LR pixels."""
+    def flow(self, current: Any, previous: Any, size: tuple[int, int], updates: int | None = None) -> Tensor:  # noqa: ANN401
+        """Flow of pairs, (B, 2, h, w) in LR pixels, by so many updates; FNet has none."""
         if self.raft is not None:
+            updates = self.flow_updates if updates is None else updates
             return raft.flow(self.raft, current, previous, size, self.flow_input_scale, updates)
         found = self.fnet(current.frames, previous.frames)
         return found if self.flow_input_scale == 1 else F.interpolate(found, size, mode="area") / self.flow_input_scale
@@ -211,9 +204,12 @@ class TrainedFRVSR(FRVSR):
         """The flow itself."""
         return flow
 
-    def clip_flow(self, current: frvsr.Features, previous: frvsr.Features, size: tuple[int, int], _: int) -> Tensor:
-        """Flow of pairs, (B, 2, h, w) in LR pixels."""
-        return self.flow(current, previous, size)
+    def flow(
+        self, current: frvsr.Features, previous: frvsr.Features, size: tuple[int, int], updates: int | None = None
+    ) -> Tensor:
+        """Flow of pairs, (B, 2, h, w) in LR pixels; FNet has no updates."""
+        del updates
+        return super().flow(current, previous, size)
 
     def advance(self, lr: Tensor, state: frvsr.State, motion: Motion | None) -> frvsr.State:
         """One frame: lr (B, 3, h, w) fp32 in [0, 1]; motion is None at the first frame of a clip."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import cast
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vs_rafrvsr.engine.cuda.flow import FastFlow, batch_size
 from vs_rafrvsr.engine.cuda.graphs import Batched, Graph, GraphStep, Held
-from vs_rafrvsr.engine.cuda.step import FastStep, fits, obstacle
+from vs_rafrvsr.engine.cuda.step import FastStep, obstacle
 from vs_rafrvsr.engine.once import is_news
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
 from vs_rafrvsr.models.raft import Features
@@ -31,10 +32,10 @@ class Fast:
         self.size, self.channels = size, model.channels
         self.steps, self.flows = _packed(model)
         self.batch = batch_size(size, model.flow_input_scale, most)
-        self.release()
+        self.reset_graphs()
 
-    def release(self) -> None:
-        """Forget the graphs: their memory is given back, and the next calls capture them anew."""
+    def reset_graphs(self) -> None:
+        """Begin with graphs that the next calls capture; the memory of those before is given back."""
         flow, size = self.flows, self.size
         # One pool: results are copied out of it before another graph runs.
         pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
@@ -77,16 +78,16 @@ def _in_place(step: FastStep, lr: Tensor, hr: Tensor, hidden: Tensor, flow: Tens
     return step.run(lr, state, flow, state)
 
 
-def prepare(
-    model: object, size: tuple[int, int], device: torch.device, dtype: torch.dtype, most: int = GROUP
+def accelerate(
+    model: nn.Module, size: tuple[int, int], device: torch.device, dtype: torch.dtype, most: int = GROUP
 ) -> Fast | None:
-    """The fast network where it can run; elsewhere None, and on a GPU one line in a process's log says why."""
-    assert isinstance(model, torch.nn.Module)
-    reason = obstacle(model, device, dtype)
-    if reason is None and isinstance(model, RAFRVSR):
-        if fits(model.channels, size):
-            return Fast(model, size, most)
-        reason = "the frame is too large"
+    """The fast network where it can run; elsewhere None, and on a GPU one line in a process's log says why.
+
+    With a smaller `most` than GROUP it takes less memory, see `Fast`.
+    """
+    reason = obstacle(model, size, device, dtype)
+    if reason is None:
+        return Fast(cast(RAFRVSR, model), size, most)
     remark = f"the fast kernels are not used: {reason}; the network runs on PyTorch's own, more slowly"
     if device.type == "cuda" and is_news(remark):
         log.warning(remark)

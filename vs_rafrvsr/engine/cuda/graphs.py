@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vs_rafrvsr.engine.once import is_news
-from vs_rafrvsr.faults import out_of_memory
+from vs_rafrvsr.faults import first_line, out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Graph:
             if out_of_memory(error):
                 raise
             self._eager, self._inputs = True, []
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             remark = f"CUDA graphs cannot be used here ({reason}); the network runs without them, more slowly"
             if is_news(remark):
                 log.warning(remark)

@@ -15,9 +15,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from vs_rafrvsr.faults import device_lost, out_of_memory
+from vs_rafrvsr.faults import device_lost, first_line, out_of_memory
 from vs_rafrvsr.models.rafrvsr import RAFRVSR, State
-from vs_rafrvsr.models.srnet import ResidualBlock
+from vs_rafrvsr.models.residual_block import ResidualBlock
 from vs_rafrvsr.models.warp import SCALE
 
 WIDTHS = (16, 32, 64, 128)
@@ -40,24 +40,6 @@ class Tile:
     stages: int
 
 
-CANDIDATES = {
-    "convolution": (
-        Tile(8, 16, 4, 3),
-        Tile(8, 16, 4, 4),
-        Tile(8, 16, 8, 3),
-        Tile(8, 32, 8, 3),
-        Tile(16, 16, 8, 3),
-        Tile(16, 16, 8, 4),
-        Tile(16, 32, 16, 3),
-        Tile(8, 16, 4, 2),
-        Tile(8, 16, 4, 1),
-    ),
-    "tail": (Tile(8, 16, 4, 3), Tile(8, 16, 8, 3), Tile(8, 8, 4, 3), Tile(4, 32, 8, 3), Tile(16, 16, 8, 3)),
-    "align": (Tile(2, 16, 4, 1), Tile(4, 16, 4, 1), Tile(8, 8, 4, 1), Tile(1, 32, 4, 1), Tile(8, 16, 8, 1)),
-}
-"""What scripts/bench_network.py measures. The choice is made there and written down here, never while a filter runs:
-the same device must run the same kernel for the same frame, or its last bits would differ from run to run."""
-
 MODEST = {
     "head": Tile(8, 16, 4, 3),
     "body": Tile(8, 16, 4, 3),
@@ -71,19 +53,25 @@ HOPPER = MODEST | {"tail": Tile(8, 8, 4, 3), "align": Tile(2, 16, 4, 1)}
 
 
 def chosen(device: torch.device) -> dict[str, Tile]:
-    """The tiles of every kernel on this device."""
+    """The tiles of every kernel on this device.
+
+    scripts/bench_network.py measures, and its choice is written down, never made while a filter runs: the same device
+    must run the same kernel for the same frame, or its last bits would differ from run to run.
+    """
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
     return HOPPER if hopper else MODEST
 
 
-def obstacle(model: nn.Module, device: torch.device, dtype: torch.dtype) -> str | None:
-    """Why the kernels cannot run this model there; None where they can."""
+def obstacle(model: nn.Module, size: tuple[int, int], device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why the kernels cannot run this model there, for frames of size (h, w); None where they can."""
     if device.type != "cuda":
         return "there is no CUDA device"
     if dtype != torch.float16:
         return "the precision is not fp16"
     if not isinstance(model, RAFRVSR) or model.channels not in WIDTHS:
         return "the model has another shape"
+    if size[0] * size[1] * max(model.channels + EXTRA, 3 * SCALE**2) >= MAX_OFFSET:
+        return "the frame is too large"
     if torch.cuda.get_device_capability(device) < (8, 0):
         return "the GPU is older than Ampere"
     return _trouble(device)
@@ -99,13 +87,7 @@ def _trouble(device: torch.device) -> str | None:
     except Exception as error:  # whatever a foreign library throws, there is another way
         if out_of_memory(error) or device_lost(error):
             raise
-        said = str(error).partition("\n")[0]
-        return f"Triton cannot be used ({type(error).__name__}: {said})"
-
-
-def fits(channels: int, size: tuple[int, int]) -> bool:
-    """Whether a frame of size (h, w) can be addressed."""
-    return size[0] * size[1] * max(channels + EXTRA, 3 * SCALE**2) < MAX_OFFSET
+        return f"Triton cannot be used ({type(error).__name__}: {first_line(error)})"
 
 
 class FastStep:
@@ -120,16 +102,6 @@ class FastStep:
         self.body = [_pack(layer.weight, layer.bias, self.channels) for layer in convolutions]
         self.tail = _pack(model.sr.tail.weight, model.sr.tail.bias, 64)
         self.base = model.base.kernel.reshape(SCALE**2, 25).float().contiguous()
-
-    def __call__(self, lr: Tensor, state: State, flow: Tensor | None) -> State:
-        """As `RAFRVSR.step` of the nominal part: lr (1, 3, h, w) fp32, flow (1, 2, h, w) fp32 or None."""
-        height, width = lr.shape[-2:]
-        out = State(
-            torch.empty_like(state.hr),
-            lr.new_empty(height, width, self.channels, dtype=torch.float16).permute(2, 0, 1)[None],
-        )
-        self.run(lr, state, torch.zeros_like(lr[:, :2]) if flow is None else flow, out)
-        return out
 
     def run(self, lr: Tensor, state: State, flow: Tensor, out: State) -> Tensor:
         """The step into `out`, which may be `state`: the state is read before anything of it is overwritten.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vs_rafrvsr.metrics.evaluation import DIGITS
+from evaluating.scoring import DIGITS
 
 LESS_IS_BETTER = ("LPIPS", "tOF", "tLP100", "flat noise", "residual noise", "EPE", "ms")
 """How the names of such columns begin."""

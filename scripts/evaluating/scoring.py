@@ -1,4 +1,4 @@
-"""Models through the plugin against a truth: what scripts/evaluate.py, noise.py and report.py have in common."""
+"""Models through the plugin against a truth."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import numpy as np
 import torch
 import vapoursynth as vs
 
+from evaluating.clips import play, to_clip
 from vs_rafrvsr import weights
-from vs_rafrvsr.errors import RafrvsrError
-from vs_rafrvsr.metrics.clips import play, to_clip
 from vs_rafrvsr.metrics.fidelity import Curve, Frames, flat_noise, psnr_rgb, psnr_y, ssim_y
 from vs_rafrvsr.metrics.lpips import Lpips, lpips_and_tlp
 from vs_rafrvsr.metrics.protocol import EvaluationError, Protocol
@@ -39,8 +38,6 @@ METRICS: dict[str, Callable[[Frames, Frames], Curve]] = {
     "flat noise": flat_noise,
 }
 """Of the part that counts; tOF is of whole frames."""
-FAULTS = (EvaluationError, data.DataError, RafrvsrError, vs.Error, OSError)
-"""What the scripts end with a message for."""
 
 type Clips = dict[str, Frames]
 type Scores = dict[str, float]

@@ -6,30 +6,22 @@ CUDA where its kernels do not know the format or CuPy cannot be used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from vs_rafrvsr.pixels.colour import Colour
-from vs_rafrvsr.pixels.exchange import Downloaded, Pack, Staged, fetch, stage
+from vs_rafrvsr.pixels.exchange import Downloaded, Exchange, Staged, fetch
 from vs_rafrvsr.pixels.formats import FORMATS
 
 
-class RgbExchange:
-    """See Exchange."""
-
-    format = FORMATS["RGBS"]
+class RgbExchange(Exchange):
+    """RGBS as it is."""
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def stage(self, colours: Sequence[Colour | None], pack: Pack, size: tuple[int, int]) -> Staged:
-        """See Exchange."""
-        return stage(colours, pack, self.format, size, self.device)
+        super().__init__(FORMATS["RGBS"], device)
 
     def upload(self, staged: Staged, size: tuple[int, int]) -> Tensor:
-        """NaN becomes 0, infinities the end of the nominal range: one bad sample must not poison the recurrence."""
+        """See Exchange."""
         rgb = staged.packed.view(torch.float32).view(-1, 3, *size).to(self.device, non_blocking=True)
         return rgb.nan_to_num(nan=0.0, posinf=1.0, neginf=0.0)
 
