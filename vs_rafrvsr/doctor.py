@@ -126,7 +126,8 @@ def check_torch() -> Finding:
         return Finding(State.BROKEN, str(error), "reinstall PyTorch: https://pytorch.org/get-started")
     built = f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
     if not torch.cuda.is_available():
-        remedy = "for a GPU: an NVIDIA driver and a CUDA build of PyTorch" if sys.platform != "darwin" else ""
+        needed = "an NVIDIA driver" if torch.version.cuda else "an NVIDIA driver and a CUDA build of PyTorch"
+        remedy = f"for a GPU: {needed}" if sys.platform != "darwin" else ""
         return Finding(State.LIMITED, f"{built}; no CUDA device: the CPU computes, slowly", remedy)
     devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
     return Finding(State.FINE, "\n".join([built, *devices]))

@@ -71,7 +71,8 @@ def weights_of(model: str) -> Path:
         EvaluationError: there is no such model.
     """
     if not model.endswith(".safetensors") and model not in MODELS:
-        raise EvaluationError(f"{model!r}: a weights file (.safetensors), {BICUBIC}, {ALIGNED}, {', '.join(MODELS)}")
+        known = ", ".join((BICUBIC, ALIGNED, *MODELS))
+        raise EvaluationError(f"{model!r} is unknown; use a weights file (.safetensors), {known}")
     return MODELS[model].path if model in MODELS else Path(model)
 
 

@@ -184,6 +184,9 @@ def test_a_join_that_loses_frames_is_refused_and_tried_again_without_the_work(
         ("mkv", (*FFV1, "-t", "1"), r"blank.*wrote 1 of 2 frames"),
         ("mov", X264, "(?s)blank.*flac"),
         ("mkv", (*FFV1, "-filter_complex", "hflip"), "-filter_complex .* use -vf"),
+        ("mkv", (*X264, "-pass", "1"), "-pass 1: .* use -crf"),
+        ("mkv", (*X264, "-pass:v", "2"), "-pass:v 2: .* use -crf"),
+        ("mkv", ("-c:v", "libx265", "-x265-params", "stats=a.log:pass=2"), "pass=2: .* use -crf"),
         ("mkv", ("-c:v", "nonesuch"), "(?s)blank.*nonesuch"),
     ],
 )

@@ -183,9 +183,9 @@ def other_script(given: Job) -> Job:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (other_script, "its script differs"),
-        (lambda given: replace(given, arguments={"x": "1"}), "its arguments differs"),
-        (lambda given: replace(given, ffmpeg_options=X264), "its ffmpeg options differs"),
+        (other_script, "of another script"),
+        (lambda given: replace(given, arguments={"x": "1"}), "of another arguments"),
+        (lambda given: replace(given, ffmpeg_options=X264), "of another ffmpeg options"),
     ],
 )
 def test_pieces_of_another_encode_are_not_mixed_in(change: Any, named: str, tmp_path: Path) -> None:  # noqa: ANN401
@@ -207,7 +207,7 @@ def test_other_weights_are_another_encode(tmp_path: Path) -> None:
     given = job(script(tmp_path, UPSCALED.format(f", weights=r'{tmp_path / 'w.safetensors'}'")))
     open_folder(tmp_path / "out.mkv", given)
     weights.save(tmp_path / "w.safetensors", replace(header, degradation="another"), tensors)
-    with pytest.raises(EncodeError, match="its clip differs"):
+    with pytest.raises(EncodeError, match="of another clip"):
         open_folder(tmp_path / "out.mkv", given)
 
 
@@ -268,5 +268,5 @@ def test_a_manifest_that_is_damaged_is_not_trusted(tmp_path: Path) -> None:
     manifest = folder.path / "manifest.json"
     assert json.loads(manifest.read_text())["pieces"]
     manifest.write_text("{")
-    with pytest.raises(EncodeError, match="its manifest differs"):
+    with pytest.raises(EncodeError, match="of another manifest"):
         open_folder(tmp_path / "out.mkv", given)

@@ -257,7 +257,6 @@ def _make_blank(folder: WorkFolder) -> Path:
 
 
 def _make(folder: WorkFolder, frames: range, board: Any) -> None:  # noqa: ANN401  (a handle of Ray's)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # vspipe inherits it: workers must not spin on others' cores
     board.begin.remote(frames, platform.node())
     try:
         with _naming_the_node(), _logging_to(board):

@@ -6,7 +6,6 @@ Off a terminal it is a line now and then, without the workers. What is logged me
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -40,8 +39,9 @@ def _lines(console: Console) -> Show:
         nonlocal said
         if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            seconds = (progress.total - progress.frames) / progress.fps if progress.fps else math.inf
-            console.print(f"{progress.frames} of {progress.total} frames, {progress.fps:.2f} fps, {seconds:.0f} s left")
+            line = f"{progress.frames} of {progress.total} frames, {progress.fps:.2f} fps"
+            seconds = f", {(progress.total - progress.frames) / progress.fps:.0f} s left" if progress.fps else ""
+            console.print(line + seconds)
 
     return show
 

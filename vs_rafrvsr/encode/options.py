@@ -128,6 +128,20 @@ def check_filters(options: Sequence[str]) -> None:
             )
 
 
+def check_split(options: Sequence[str]) -> None:
+    """Refuse what cannot be made in pieces.
+
+    Raises:
+        EncodeError: one of two passes is asked for.
+    """
+    for flag, value in pairwise(options):
+        own = flag.endswith("-params") and re.search(r"(^|:)pass=", value)
+        if own or flag.partition(":")[0] == "-pass":
+            raise EncodeError(
+                f"{flag} {value}: a pass over the whole film cannot be split; use -crf, or encode without --workers"
+            )
+
+
 def warn_of_conversion(clip: Clip, chosen: Sequence[str], formats: Callable[[str], Sequence[str]]) -> None:
     """Say that the encoder takes no such pixels as the clip's, so that ffmpeg converts them unasked.
 

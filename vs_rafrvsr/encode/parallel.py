@@ -12,7 +12,7 @@ from pathlib import Path
 from vs_rafrvsr.encode import Encoded
 from vs_rafrvsr.encode.cluster import Cluster, cluster
 from vs_rafrvsr.encode.join import Mux, join, rehearse
-from vs_rafrvsr.encode.options import check_filters, picture_options
+from vs_rafrvsr.encode.options import check_filters, check_split, picture_options
 from vs_rafrvsr.encode.pieces import Piece, WorkFolder, holds_pieces, work_path
 from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, partial
 from vs_rafrvsr.encode.source import video_delay
@@ -53,6 +53,7 @@ def encode_split(
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
     check_filters(ffmpeg_options)
+    check_split(ffmpeg_options)
     delay = Fraction(0) if source is None else video_delay(source)
     job = Job(script=script, arguments=dict(arguments or {}), ffmpeg_options=list(picture_options(ffmpeg_options)))
     with work_path(out) as path:

@@ -179,7 +179,7 @@ def _check_manifest(found: dict[str, Any] | None, identity: dict[str, Any], path
     others = ["manifest"] if found is None else [name for name in identity if _differ(found.get(name), identity[name])]
     if found is None or others:
         raise EncodeError(
-            f"{path} holds pieces of another encode: its {', '.join(others)} differs. Delete the folder to begin anew, "
+            f"{path} holds pieces of another encode: of another {', '.join(others)}. Delete the folder to begin anew, "
             "or go on with the script, arguments and options of that run"
         )
     return [range(start, stop) for start, stop in found["pieces"]]

@@ -25,6 +25,9 @@ goes in two hundred pieces, and both programs wait for each other as often."""
 KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """For glibc in ffmpeg: what a frame took serves the next one. Else the kernel hands out every frame's memory anew."""
 
+SLEEP = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""For PyTorch on the CPU in vspipe: threads that wait spin for long, on cores that the encoder needs."""
+
 PIPE_CLOSED = (-13, 243)  # vspipe's statuses when its reader went away; 243 through the command that starts it
 
 
@@ -146,8 +149,8 @@ def _running_vspipe(command: Sequence[str], video: IO[bytes]) -> AbstractContext
     Pixels have a file of their own: what the script or a child of it prints is a message like those on stderr.
     """
     number = video.fileno()
-    out = subprocess.STDOUT
-    return _running([*command, f"/dev/fd/{number}"], stdin=subprocess.PIPE, stderr=out, pass_fds=[number])
+    out, words = subprocess.STDOUT, [*command, f"/dev/fd/{number}"]
+    return _running(words, stdin=subprocess.PIPE, stderr=out, pass_fds=[number], env=SLEEP | os.environ)
 
 
 @contextmanager

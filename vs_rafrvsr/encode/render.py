@@ -105,14 +105,19 @@ def render(
             range, memory ran out and Upscale went on in smaller tiles.
     """
 
+    def ffmpeg(clip: Clip) -> Sequence[str]:
+        if frames is not None and frames.stop > clip.frames:
+            raise EncodeError(
+                f"frames {frames.start} to {frames.stop - 1} are asked for; the clip has frames 0 to {clip.frames - 1}"
+            )
+        return _ffmpeg_command(clip, out, streams, job)
+
     def on_frames(clip: Clip, done: int, seconds: float) -> None:
         progress(Progress(done, clip.frames if frames is None else len(frames), done / seconds))
 
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
         notes = Path(folder) / "notes.txt"
-        clip, written, seconds = transcode(
-            _vspipe_command(job, frames, notes), lambda c: _ffmpeg_command(c, out, streams, job), on_frames
-        )
+        clip, written, seconds = transcode(_vspipe_command(job, frames, notes), ffmpeg, on_frames)
         durations, makers = read_notes(notes)
     check_written(written, len(durations))
     return Rendered(clip, durations, makers, seconds)
