@@ -238,11 +238,11 @@ def test_pieces_of_different_cards_are_joined_with_a_warning(
 
 
 def test_a_piece_that_went_on_in_smaller_tiles_is_refused_and_a_whole_encode_is_not(tmp_path: Path) -> None:
-    """It would join, but not bit for bit."""
+    """It would join, but not bit for bit. vspipe asks for several frames at once, and any of them may fail first."""
     path = script(tmp_path, CLIP + "(clip[:15] + clip[15:].std.SetFrameProps(_RafrvsrTileFallback=1)).set_output()")
     folder = open_folder(tmp_path / "out.mkv", job(path), workers=2)
     folder.make(range(10), lambda _: None)
-    with pytest.raises(EncodeError, match=r"frame 15 was made in smaller tiles.*a smaller tile=.*fewer workers"):
+    with pytest.raises(EncodeError, match=r"frame 1[5-9] was made in smaller tiles.*a smaller tile=.*fewer workers"):
         folder.make(range(10, 20), lambda _: None)
     assert folder.finished(range(10, 20)) is None
     assert encode(path, tmp_path / "whole.mkv", ffmpeg_options=FFV1).frames == 20
