@@ -39,9 +39,8 @@ def _lines(console: Console) -> Show:
         nonlocal said
         if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            line = f"{progress.frames} of {progress.total} frames, {progress.fps:.2f} fps"
-            seconds = f", {(progress.total - progress.frames) / progress.fps:.0f} s left" if progress.fps else ""
-            console.print(line + seconds)
+            left = f", {(progress.total - progress.frames) / progress.fps:.0f} s left" if progress.fps else ""
+            console.print(f"{progress.frames} of {progress.total} frames, {progress.fps:.2f} fps{left}")
 
     return show
 

@@ -109,6 +109,7 @@ def render(
         if frames is not None and frames.stop > clip.frames:
             raise EncodeError(
                 f"frames {frames.start} to {frames.stop - 1} are asked for; the clip has frames 0 to {clip.frames - 1}"
+                ": ask for some of those"
             )
         return _ffmpeg_command(clip, out, streams, job)
 
