@@ -5,8 +5,8 @@ Overrides are dotted keys with TOML values, such as `rate=2e-4 model.channels=12
 its last checkpoint stands with `--resume`, and then equals one that never stopped; `rate` and `steps`, which make the
 schedule, may be others then.
 
-On N GPUs of one host: `torchrun --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of all together,
-so a run computes the same on any number of them, to rounding, and may be resumed on another.
+On N GPUs of one host: `torchrun --standalone --nproc-per-node N scripts/train.py ...`. The recipe's batch is that of
+all together, so a run computes the same on any number of them, to rounding, and may be resumed on another.
 
 Clips given by --show, such as Vid4, are only looked at: every validation scores them (columns shown_* of curves.csv)
 and writes DIR/pictures/STEP-CLIP.png, output beside truth.

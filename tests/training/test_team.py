@@ -17,6 +17,8 @@ from vs_rafrvsr.training.recipe import RecipeError
 from vs_rafrvsr.training.team import Team
 
 TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+"""Standalone: other runs of the same machine may be under way."""
 TOLERANCE = 5e-5
 """Of losses. Measured: 2.1e-5, because states handed on in half precision make last bits larger; 1.4e-6 without.
 Gradients that are not averaged or doubled make 1e-4 and more."""
@@ -52,7 +54,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(material: Path, out: Path, processes: int, *options: str, device: str = "cpu") -> list[float]:
     """The losses of a run, as its curves tell them."""
-    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)] if processes > 1 else []
+    torchrun = [*TORCHRUN, str(processes)] if processes > 1 else []
     plan = [str(TRAIN), str(material / "recipe.toml"), FLOW]
     plan += ["--vimeo", str(material), "--out", str(out), "--device", device]
     run = subprocess.run(
@@ -81,9 +83,12 @@ def test_two_processes_equal_one_and_either_goes_on_with_the_others_checkpoint(m
 def test_a_batch_that_cannot_be_shared_is_seen_before_the_clips_are_read(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(RECIPE)
     plan = [str(TRAIN), str(tmp_path / "recipe.toml"), FLOW, "batch=3", "--vimeo", "nowhere", "--device", "cpu"]
-    torchrun = [sys.executable, "-P", "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     run = subprocess.run(
-        [*torchrun, *plan, "--out", str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-P", *TORCHRUN, "2", *plan, "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert run.returncode != 0
     assert "train: a batch of 3 cannot be shared evenly by 2 processes" in run.stderr
