@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Score models through the plugin: `scripts/evaluate.py --truth DIR --protocol bi MODEL... --json FILE`.
 
-DIR holds a folder of frames per clip. A MODEL is `bicubic`, `bicubic-aligned`, a model's name or a weights file. LR
-frames are made from the truth as the protocol says, or come from --lr, of the same layout. FILE is added to, so that
-models can be scored one after the other; figures of another machine, protocol, other truth, options or weights of the
-same name are refused.
+DIR holds a folder of frames per clip, or Vimeo-90K with its list; all of it must fit in memory. A MODEL is `bicubic`,
+`bicubic-aligned`, a model's name or a weights file. LR frames are made from the truth as the protocol says, or come
+from --lr, of the same layout. FILE is added to, so that models can be scored one after the other; figures of another
+machine, protocol, other truth, options or weights of the same name are refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from measuring import opened, run_script
 from rich.console import Console
 from rich.table import Table
 
-from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.metrics.protocol import PROTOCOLS, Protocol
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data
 
@@ -48,7 +48,7 @@ def main() -> None:
     args = arguments()
     started = time.monotonic()
     protocol = PROTOCOLS[args.protocol]
-    reading = data.read_folders(args.truth, shortest=protocol.shortest, lr_root=args.lr, multiple=SCALE)
+    reading = read(args.truth, args.lr, protocol)
     print(reading.summary())
     truth = {source.name: packed(source.hr) for source in reading.sources}
     lr = {s.name: damaged(small(s, protocol), s.name, args.noise, args.crf) for s in reading.sources}
@@ -92,6 +92,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, required=True)
     return parser.parse_args()
+
+
+def read(truth: Path, lr: Path | None, protocol: Protocol) -> data.Reading:
+    """Folders of frames; or Vimeo-90K by its list, whose own LR frames are left out: the protocol makes them."""
+    if lr is None and any((truth / name).is_file() for name in data.VIMEO_LISTS):
+        reading = data.read_vimeo(truth, data.vimeo_list(truth))
+        return dataclasses.replace(reading, sources=[dataclasses.replace(s, lr=None) for s in reading.sources])
+    return data.read_folders(truth, shortest=protocol.shortest, lr_root=lr, multiple=SCALE)
 
 
 def table(result: dict[str, Any]) -> Table:

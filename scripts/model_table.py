@@ -50,7 +50,7 @@ def main() -> None:
         write_scores(file, json.loads(args.scores.read_text()), args.on)
     old = README.read_text()
     new = old
-    for name, rows in (("models", table()), ("noise", noise_table(json.loads(NOISE.read_text())))):
+    for name, rows in (("models", table()), ("noise", noise_tables(json.loads(NOISE.read_text())))):
         new = replaced(new, BEGIN.format(name), END.format(name), "".join(rows))
     if args.check and new != old:
         raise SystemExit("README.md: its tables are not what was measured; run scripts/model_table.py")
@@ -89,12 +89,20 @@ def table() -> Iterator[str]:
             yield table_row([f"`{row.name}`", header.degradation, size, on or "-", *figures])
 
 
-def noise_table(result: dict[str, Any]) -> Iterator[str]:
-    """A row for every damage of centre-aligned input, figures of bicubic and of the shipped weights."""
+def noise_tables(result: dict[str, Any]) -> Iterator[str]:
+    """Of centre-aligned input, then of BD input where it was measured with more than bicubic."""
     for name, measured in result["weights"].items():
         if name in MODELS and measured != weights.read_fingerprint(WEIGHTS / MODELS[name].file):
             raise SystemExit(f"{NOISE.name} is of other weights of {name}; run scripts/noise.py again")
-    rows = result["tables"]["bi"]["rows"]
+    yield from noise_table(result["tables"]["bi"]["rows"])
+    bd = result["tables"]["bd"]
+    if len(bd["rows"]["clean"]) > 1:
+        yield f"\nThe same on BD input ({bd['protocol']['source']}):\n\n"
+        yield from noise_table(bd["rows"])
+
+
+def noise_table(rows: dict[str, dict[str, dict[str, float]]]) -> Iterator[str]:
+    """A row for every damage, figures of bicubic and of the models."""
     names = list(rows["clean"])
     yield table_row(["low-resolution clip", *(f"`{n}`" if n in MODELS else n for n in names)])
     yield table_row(["---"] * (1 + len(names)))

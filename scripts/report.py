@@ -3,15 +3,15 @@
 
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
-MODEL (by default rafrvsr-bi) and truth: videos, stills under a slider, crops. Tables come from the JSON files
-in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py and measure_training.py (training.json) wrote,
-curves from every curves.csv below --curves. The page needs no server and loads nothing from elsewhere.
+MODEL (by default frvsr-bi and rafrvsr-bi, if installed) and truth: videos, stills under a slider, crops. Tables come
+from the JSON files in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py, measure_stability.py and
+measure_training.py (training.json) wrote, curves from every curves.csv below --curves. The page needs no server and
+loads nothing from elsewhere.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import runpy
 import shutil
 import subprocess
@@ -31,6 +31,7 @@ from measuring import run_script, shrink
 from vs_rafrvsr.encode.process import find_ffmpeg
 from vs_rafrvsr.metrics.fidelity import Frames, luma, psnr_y
 from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training import data
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,8 +39,15 @@ PAGE, SAMPLES = ROOT / "scripts" / "page", ROOT / "samples"
 CROP = (96, 128)
 CROPS = 2
 RATE = 24
-COSTS = {"steps_per_second": "steps/s", "clips_per_second": "clips/s", "peak_gib": "memory, GiB"}
-"""Of a training step, what its table shows."""
+SHOWN = ("frvsr-bi", "rafrvsr-bi")
+"""Models by default, those of them that are installed."""
+COSTS = {
+    "steps_per_second": ("steps/s", 1),
+    "clips_per_second": ("clips/s", 1),
+    "waiting_for_data": ("waiting for data, %", 100),
+    "peak_gib": ("memory, GiB", 1),
+}
+"""Of a training step, what its table shows: the column, and what its figures are multiplied by."""
 
 
 class Way(NamedTuple):
@@ -77,7 +85,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["rafrvsr-bi"], metavar="MODEL", help="name or weights file")
+    installed = [name for name in SHOWN if name in MODELS]
+    parser.add_argument("models", nargs="*", default=installed, metavar="MODEL", help="name or weights file")
     parser.add_argument("--truth", type=Path, help="a folder of frames per clip")
     parser.add_argument("--frames", type=int, help="only so many of each clip, for a rehearsal")
     parser.add_argument("--samples", type=Path, default=SAMPLES, help="where the figures' JSON files are")
@@ -106,9 +115,9 @@ def read_samples() -> Iterator[tuple[str, Frames]]:
 def training_steps(file: Path) -> Iterator[figures.Table]:
     """What measure_training.py wrote, where it is there: a row per recipe, none the best, for their work differs."""
     if file.exists():
-        result = json.loads(file.read_text())
+        result = figures.read(file)
         rows: list[figures.Row] = [
-            ((name,), {column: run[key] for key, column in COSTS.items() if key in run})
+            ((name,), {column: run[key] * units for key, (column, units) in COSTS.items() if key in run})
             for name, run in result["runs"].items()
         ]
         yield figures.table(f"training steps, {result['device']}", ["recipe"], rows)

@@ -97,6 +97,7 @@ def run(trainer: Trainer, stopping: Stopping) -> None:
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
+        speed_estimate_period=600,  # seconds: reports of slow runs are far apart
         disable=not (sys.stderr.isatty() and team.leads),
     )
     with bar:

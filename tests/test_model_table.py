@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,22 @@ def test_noise_that_was_measured_without_lpips_has_a_table(copy: Path) -> None:
     done = run(copy)
     assert done.returncode == 0, done.stderr
     assert "| clean | 23.78 / - / 0.448 / 1.00 |" in (copy / "README.md").read_text()
+
+
+def test_noise_on_bd_input_has_a_table_once_a_model_is_there(copy: Path) -> None:
+    file = copy / "samples" / "noise.json"
+    result = json.loads(file.read_text())
+    for row in result["tables"]["bd"]["rows"].values():
+        row["ours-bd"] = {"PSNR-Y": 31.416, "LPIPS": 0.25, "tOF": 0.125, "residual noise": 0.5}
+    file.write_text(json.dumps(result))
+    assert "run scripts/model_table.py" in run(copy, "--check").stderr
+    assert run(copy).returncode == 0
+    before, after = ((folder / "README.md").read_text().partition("<!-- end of noise -->") for folder in (ROOT, copy))
+    assert after[2] == before[2]
+    added = after[0].removeprefix(before[0])
+    assert added.startswith("\nThe same on BD input (RRN, RSDN: sigma 1.6, 8 px crop, all frames):\n\n| low-res")
+    assert "| low-resolution clip | bicubic-aligned | ours-bd |" in added
+    assert re.search(r"\| noise 5 \| [\d./ ]+ \| 31.42 / 0.250 / 0.125 / 0.50 \|", added)
 
 
 def test_a_readme_without_the_marks_is_left_and_told_what_it_lacks(copy: Path) -> None:

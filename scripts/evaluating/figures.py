@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,8 @@ CURVES = {
 """Columns of curves.csv that are drawn."""
 SETTLED = {"real_settled": "filmed, dB", "camera_settled": "made, dB"}
 """Of a short run's final scores, what its table shows."""
+BASELINES = {"flow": "raft-x2", "losses": "all losses", "training": "rafrvsr-bi"}
+"""JSON file -> what its run `baseline` is, where it has no other name in scripts/recipes."""
 
 type Row = tuple[tuple[str, ...], dict[str, float]]
 """Names, the group's first, and figures."""
@@ -48,15 +51,15 @@ class Chart(NamedTuple):
 
     title: str
     lines: list[tuple[int, str, str]]
-    """Number of the run, which is its colour in every chart, its name, and an SVG polyline's points."""
+    """Number of the run, which is its colour and dash in every chart, its name, and an SVG polyline's points."""
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
 
 
 def tables(folder: Path) -> Iterator[Table]:
-    """Of the JSON files in it that evaluate.py, noise.py, compare_flow.py and plateau_table.py wrote."""
+    """Of the JSON files in it that evaluate, noise, compare_flow, plateau_table and measure_stability wrote."""
     for file in sorted(folder.glob("*.json")):
-        result = json.loads(file.read_text())
+        result = read(file)
         title = file.stem.replace("-", " ")
         if "protocol" in result:
             rows: list[Row] = [(("", model), found["mean"]) for model, found in result["models"].items()]
@@ -78,6 +81,25 @@ def tables(folder: Path) -> Iterator[Table]:
                 for run in runs
             ]
             yield table(f"{title}: PSNR-Y on validation clips", ["round", "run"], rows)
+        if {"frames", "models"} <= result.keys():
+            yield table(f"{title}, along a shot: {result['unit']}", ["model"], list(stretches(result)))
+
+
+def read(file: Path) -> dict[str, Any]:
+    """What a JSON file holds, its baseline under its own name."""
+    result: dict[str, Any] = json.loads(file.read_text())
+    own = BASELINES.get(file.stem, "baseline")
+    for part in {"runs", "models"} & result.keys():
+        result[part] = {name.replace("baseline", own): found for name, found in result[part].items()}
+    return result
+
+
+def stretches(result: dict[str, Any]) -> Iterator[Row]:
+    """Every model's figures from frames of a shot on, means over the clips that all models have."""
+    clips = set.intersection(*map(set, result["models"].values())) - {"weights"}
+    for model, found in result["models"].items():
+        means = [float(np.mean(part)) for part in zip(*(found[clip] for clip in clips), strict=True)]
+        yield ("", model), {f"from {n * result['frames'] // len(means)}": mean for n, mean in enumerate(means)}
 
 
 def table(title: str, names: list[str], rows: list[Row]) -> Table:
@@ -99,11 +121,15 @@ def table(title: str, names: list[str], rows: list[Row]) -> Table:
 
 
 def charts(files: Iterable[Path]) -> Iterator[Chart]:
-    """Of curves.csv files, a line each under its folder's name, over minutes of training."""
+    """Of curves.csv files, a line each under its folder's name, over minutes of training; only what is finite."""
     runs = {file.parent.name: list(csv.DictReader(file.read_text().splitlines())) for file in files}
     for column, title in CURVES.items():
         lines = {
-            name: [(float(row["seconds"]) / 60, float(row[column])) for row in rows if row.get(column)]
+            name: [
+                (float(row["seconds"]) / 60, value)
+                for row in rows
+                if math.isfinite(value := float(row.get(column) or "nan"))
+            ]
             for name, rows in runs.items()
         }
         if any(len(line) > 1 for line in lines.values()):

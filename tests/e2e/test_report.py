@@ -15,6 +15,7 @@ import cv2
 import pytest
 import torch
 from evaluating.figures import charts
+from report import arguments
 
 from tests.metrics.pictures import moving
 from vs_rafrvsr import weights
@@ -25,6 +26,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 WAYS = ["low-res", "bicubic", "frvsr-bi", "rafrvsr", "truth"]
 SECOND = "second #2? 100%"
 """A clip's name that has to be quoted in a URL."""
+RUNS = 13
+"""More than twice the page's colours."""
 VISIBLE = "[...document.querySelectorAll('.clip:not([hidden]) video')]"
 
 
@@ -54,11 +57,13 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_truth(folder / "truth", "first", SECOND)
     models = {"bicubic": {"mean": {"PSNR-Y": 23.5, "LPIPS": 0.5}}, "ours": {"mean": {"PSNR-Y": 26.25, "LPIPS": 0.25}}}
     (folder / "vid4-bi.json").write_text(json.dumps({"protocol": {"source": "all frames"}, "models": models}))
-    steps = {"small": {"steps_per_second": 40.0, "peak_gib": 2.5}, "large": {"failed": "out of memory"}}
+    measured = {"steps_per_second": 40.0, "waiting_for_data": 0.0125, "peak_gib": 2.5}
+    steps = {"baseline": measured, "large": {"failed": "out of memory"}}
     (folder / "training.json").write_text(json.dumps({"device": "a card", "runs": steps}))
-    (folder / "run").mkdir()
     rows = ["step,seconds,loss,real_settled", "1,60,0.5,", "2,120,0.4,20", "3,180,0.3,21"]
-    (folder / "run" / "curves.csv").write_text("\n".join(rows))
+    for run in range(RUNS):
+        (folder / f"run {run:02}").mkdir()
+        (folder / f"run {run:02}" / "curves.csv").write_text("\n".join(rows))
     options = {"--truth": folder / "truth", "--samples": folder, "--out": folder / "page"}
     words = [*(word for pair in options.items() for word in pair), "--curves", folder]
     done = report(untrained_frvsr(folder / "frvsr-bi.safetensors"), "rafrvsr", *words)
@@ -94,14 +99,23 @@ def test_everything_is_there(page: Any) -> None:  # noqa: ANN401
     assert page.locator("#first .crops img").count() == len(WAYS)  # the frame has room for one detail
     assert page.locator("caption").all_inner_texts() == ["Vid4 bi: all frames", "Training steps, a card"]
     assert page.locator("td.best").all_inner_texts() == ["26.250", "0.2500"]
-    assert page.locator("polyline").count() == 2
+    assert page.locator("polyline").count() == 2 * RUNS
+
+
+def test_every_run_of_a_chart_looks_its_own_way_in_the_legend_too(page: Any) -> None:  # noqa: ANN401
+    look = "shapes => shapes.map(getComputedStyle).map(style => style.stroke + ', ' + style.strokeDasharray)"
+    chart = page.locator(".charts figure").first
+    lines = chart.locator("polyline").evaluate_all(look)
+    assert len(set(lines)) == RUNS
+    assert chart.locator(".legend path").evaluate_all(look) == lines
 
 
 def test_steps_of_training_have_a_row_each(page_file: Path) -> None:
     html = page_file.read_text()
     assert "training steps, a card" in html
     rows = html.split("training steps, a card")[1].split("</table>")[0]
-    assert re.findall(r"<td[^>]*>(.*?)</td>", rows) == ["small", "40.000", "2.500", "large", "", ""]
+    assert re.findall(r"<th [^>]*>(.*?)</th>", rows) == ["recipe", "steps/s", "waiting for data, %", "memory, GiB"]
+    assert re.findall(r"<td[^>]*>(.*?)</td>", rows) == ["rafrvsr-bi", "40.000", "1.250", "2.500", "large", "", "", ""]
 
 
 def test_the_slider_moves_and_the_pictures_can_be_chosen(page: Any) -> None:  # noqa: ANN401
@@ -123,9 +137,11 @@ def test_the_slider_moves_and_the_pictures_can_be_chosen(page: Any) -> None:  # 
     page.wait_for_function("document.querySelector('#first .left').naturalWidth == 160")
 
 
-def test_videos_play_together_and_stop(page: Any) -> None:  # noqa: ANN401
+def test_videos_play_together_again_and_again_and_stop(page: Any) -> None:  # noqa: ANN401
     played = f"{VISIBLE}.every(video => video.played.length && video.played.end(0) > 0.1 && !video.error)"
     page.wait_for_function(played)
+    page.evaluate(f"{VISIBLE}.forEach(video => {{ video.onplay = () => {{ video.again = !video.currentTime; }}; }})")
+    page.wait_for_function(f"{VISIBLE}.every(video => video.again)", timeout=10_000)
     page.get_by_role("button", name="Pause").click()
     assert page.evaluate(f"{VISIBLE}.every(video => video.paused)")
     page.get_by_role("button", name=SECOND).click()
@@ -148,6 +164,18 @@ def test_without_a_browser_shipped_curves_and_what_was_skipped(tmp_path: Path) -
     html = (tmp_path / "page" / "index.html").read_text()
     assert {file.name for file in (tmp_path / "page").glob("*-truth-*.png")} == {"whole-truth-0.png"}
     assert html.count("<polyline") == sum(len(chart.lines) for chart in shown) > 0
+
+
+@pytest.mark.parametrize(
+    ("installed", "shown"),
+    [(["rafrvsr", "rafrvsr-bi"], ["rafrvsr-bi"]), (["rafrvsr-bi", "frvsr-bd", "frvsr-bi"], ["frvsr-bi", "rafrvsr-bi"])],
+)
+def test_the_models_of_clean_input_that_are_installed_are_shown(
+    installed: list[str], shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("report.MODELS", installed)
+    monkeypatch.setattr(sys, "argv", ["report.py"])
+    assert arguments().models == shown
 
 
 def test_what_is_missing_or_ambiguous_is_said(tmp_path: Path) -> None:

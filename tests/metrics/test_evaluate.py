@@ -129,6 +129,21 @@ def test_given_lr_frames_are_upscaled_and_a_clip_without_them_is_named_and_skipp
     assert "holds figures with truth" in evaluate(tmp_path / "truth", tmp_path / "bi.json", "bi", *options).stderr
 
 
+def test_vimeo_s_test_set_is_read_by_its_list_and_its_lr_frames_are_not(tmp_path: Path) -> None:
+    """Those are bicubic, which BD is not."""
+    (tmp_path / "sep_testlist.txt").write_text("00001/0266\n")
+    for i, frame in enumerate(moving(7, 64, 96, 2), 1):
+        for kind, part in (("target", frame), ("low_resolution", np.zeros_like(frame[::4, ::4]))):
+            file = tmp_path / kind / "00001" / "0266" / f"im{i}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(file), part[..., ::-1])
+    done = evaluate(tmp_path, tmp_path / "vimeo.json", "vimeo-bd", "bicubic-aligned")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "vimeo.json").read_text())
+    assert result["lr"]["made"] == "by the protocol"
+    assert result["models"]["bicubic-aligned"]["clips"]["00001/0266"]["PSNR-Y"] > 20
+
+
 def test_leadin_reaches_the_plugin(truth: Path, clean: tuple[Path, str], tmp_path: Path) -> None:
     done = evaluate(truth, tmp_path / "causal.json", "bi", "rafrvsr", "--leadin", "0")
     assert done.returncode == 0, done.stderr

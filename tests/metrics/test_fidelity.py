@@ -72,3 +72,12 @@ def test_flat_noise_sees_noise_where_the_truth_is_flat_and_nothing_of_what_detai
     noisy = (truth + noise).clip(0, 255).astype(np.uint8)
     assert flat_noise(truth, noisy)[0] == pytest.approx(5 * 219 / 255, rel=0.05)
     assert np.isnan(flat_noise(detail, detail)[0])
+
+
+@pytest.mark.parametrize(("step", "flat"), [(4, True), (5, False)])
+def test_flat_is_a_deviation_under_two_steps(step: int, flat: bool) -> None:
+    """A chessboard's on Y is half the step between its greys * 219 / 255: 1.7 and 2.1."""
+    board = 100 + step * (np.indices((32, 32)).sum(0) % 2)
+    truth = np.stack([board] * 3, -1)[None].astype(np.uint8)
+    expected = 10 * 219 / 255 if flat else np.nan
+    assert flat_noise(truth, truth + 10)[0] == pytest.approx(expected, nan_ok=True)

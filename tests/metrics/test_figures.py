@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,17 @@ def test_noise_s_tables_compare_within_a_damage(tmp_path: Path) -> None:
 def test_a_table_of_flow_networks(tmp_path: Path) -> None:
     runs = {
         "fnet": {"scale": 1, "updates": {"0": {"EPE": 0.75, "ms 480x270": 1.5}}},
-        "raft": {"scale": 0.5, "updates": {"3": {"EPE": 0.5, "ms 480x270": 2.5}, "6": {"EPE": 0.25}}},
+        "baseline": {"scale": 0.5, "updates": {"3": {"EPE": 0.5, "ms 480x270": 2.5}, "6": {"EPE": 0.25}}},
+        "baseline, raft_large": {"scale": 2, "updates": {"3": {}}},
     }
     (tmp_path / "flow.json").write_text(json.dumps({"device": "a card", "clips": {}, "runs": runs}))
     (found,) = tables(tmp_path)
     assert found.title == "flow, a card"
     assert found.rows == [
         ["fnet", "x1", "", "0.750", "1.500"],
-        ["raft", "x0.5", "3", "0.500", "2.500"],
-        ["raft", "x0.5", "6", "0.250", ""],
+        ["raft-x2", "x0.5", "3", "0.500", "2.500"],
+        ["raft-x2", "x0.5", "6", "0.250", ""],
+        ["raft-x2, raft_large", "x2", "3", "", ""],
     ]
     assert found.best == {(2, 3), (0, 4)}
 
@@ -84,6 +87,30 @@ def test_a_table_of_short_runs_compares_within_a_round(tmp_path: Path) -> None:
     assert found.best == {(1, 2), (0, 3)}
 
 
+def test_a_table_of_long_shots_takes_the_clips_that_all_models_have(tmp_path: Path) -> None:
+    models = {
+        "bicubic": {"city": [24.0, 25.0], "walk": [26.0, 26.0], "later": [10.0, 10.0]},
+        "ours": {"weights": "a fingerprint", "city": [27.0, 21.0], "walk": [29.0, 30.0]},
+    }
+    result = {"machine": "CPU", "frames": 40, "unit": "dB, means of 20 frames", "models": models}
+    (tmp_path / "stability.json").write_text(json.dumps(result))
+    (found,) = tables(tmp_path)
+    assert found.title == "stability, along a shot: dB, means of 20 frames"
+    assert [*found.names, *found.columns] == ["model", "from 0", "from 20"]
+    assert found.rows == [["bicubic", "25.000", "25.500"], ["ours", "28.000", "25.500"]]
+
+
+def test_charts_leave_out_what_is_not_finite(tmp_path: Path) -> None:
+    for run, losses in {"sound": "321", "spoiled": ("3", "nan", "inf", "2")}.items():
+        (tmp_path / run).mkdir()
+        rows = [f"{60 * n},{loss}" for n, loss in enumerate(losses, 1)]
+        (tmp_path / run / "curves.csv").write_text("\n".join(["seconds,loss", *rows]))
+    (loss,) = charts(sorted(tmp_path.rglob("curves.csv")))
+    points = {name: re.findall(r"[\d.]+,[\d.]+", points) for _, name, points in loss.lines}
+    assert {name: len(found) for name, found in points.items()} == {"sound": 3, "spoiled": 2}
+    assert "nan" not in str(loss)
+
+
 def test_charts_of_runs_cut_off_a_poor_beginning(tmp_path: Path) -> None:
     for run, rows in {
         "a": ["60,0.9,1.0", *(f"{60 * n},0.1,{20 + n}" for n in range(2, 11))],
@@ -105,5 +132,5 @@ def test_charts_of_runs_cut_off_a_poor_beginning(tmp_path: Path) -> None:
 
 def test_what_the_project_shows_of_itself() -> None:
     titles = [found.title.split(":")[0] for found in tables(SAMPLES)]
-    assert {"vid4 bi", "vid4 bd", "noise, BI input", "plateau"} <= set(titles)
+    assert {"vid4 bi", "vid4 bd", "noise, BI input", "plateau", "stability, along a shot"} <= set(titles)
     assert len(list(charts(sorted((SAMPLES / "curves").rglob("curves.csv"))))) >= 2

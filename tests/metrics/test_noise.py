@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
+from evaluating.scoring import damaged
+from noise import DAMAGE
 
 from tests.metrics.pictures import moving
+from vs_rafrvsr.training.codec import Codec, compress
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "noise.py"
 
@@ -41,6 +45,19 @@ def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(features: P
     assert ours[3]["residual noise"] == pytest.approx(ours[3]["flat noise"] / bicubic[3]["flat noise"])
     assert all("LPIPS" in scores for rows in tables.values() for row in rows.values() for scores in row.values())
     assert "H.264 crf 33" in done.stdout
+
+
+def test_rows_are_damaged_as_they_say() -> None:
+    sigmas, crfs = (2, 5, 10), (23, 28, 33)
+    assert list(DAMAGE) == ["clean", *(f"noise {sigma}" for sigma in sigmas), *(f"H.264 crf {crf}" for crf in crfs)]
+    frames = moving(3, 64, 96, 2)
+    assert np.array_equal(damaged(frames, "a", **DAMAGE["clean"]), frames)
+    grey = np.full((4, 64, 64, 3), 128, np.uint8)
+    for sigma in sigmas:
+        assert damaged(grey, "a", **DAMAGE[f"noise {sigma}"]).std() == pytest.approx(sigma, rel=0.03)
+    for crf in crfs:
+        expected = compress(frames, Codec(name="libx264", crf=crf))
+        assert np.array_equal(damaged(frames, "a", **DAMAGE[f"H.264 crf {crf}"]), expected)
 
 
 def test_what_is_missing_or_ambiguous_is_said(tmp_path: Path) -> None:

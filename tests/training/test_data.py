@@ -73,10 +73,15 @@ def test_folders_of_frames(tmp_path: Path) -> None:
         write_image(tmp_path / "short" / f"{i:03}.png", 50, 70)
     for i in range(8):
         write_image(tmp_path / "mixed" / f"{i:03}.png", 48, 64 + 8 * (i % 2))
+        write_image(tmp_path / "tiny" / f"{i:03}.png", 31, 200)
     reading = data.read_folders(tmp_path)
     (source,) = reading.sources
     assert source.hr.shape == (8, 3, 48, 64)  # cut to multiples of 8
-    assert reading.skipped == {"mixed": "frames of different sizes", "short": "3 frames, 7 needed"}
+    assert reading.skipped == {
+        "mixed": "frames of different sizes",
+        "short": "3 frames, 7 needed",
+        "tiny": "200x24, 32 needed",
+    }
     (first,) = data.read_folders(tmp_path, limit=1).sources
     assert first.name == "good"
 
@@ -89,6 +94,35 @@ def test_an_empty_file_is_skipped_by_name_and_the_others_are_read(tmp_path: Path
     reading = data.read_folders(tmp_path, shortest=2)
     assert [source.name for source in reading.sources] == ["whole"]
     assert reading.summary() == "1 read, 1 skipped (broken: unreadable image 1.png)"
+
+
+def test_a_file_that_may_not_be_read_is_skipped_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read all, so the refusal is made up."""
+    for name in ("locked", "open"):
+        write_image(tmp_path / name / "0.png", 48, 64)
+    read = Path.read_bytes
+
+    def refusing(path: Path) -> bytes:
+        if path.parent.name == "locked":
+            raise PermissionError(path)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refusing)
+    assert data.read_folders(tmp_path, shortest=1).skipped == {"locked": "unreadable image 0.png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{not json", r"index\.json: no JSON"),
+        ('{"file": "a.mp4"}', r'index\.json: a list of \{file, src\} is needed; it has \{"file": "a\.mp4"\}'),
+        ('[{"file": "a.mp4", "src": "b"}, 3]', r"index\.json: a list of \{file, src\} is needed; it has 3"),
+    ],
+)
+def test_an_index_that_is_none_says_what_is_wrong(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(text)
+    with pytest.raises(data.DataError, match=said):
+        data.read_pack(tmp_path)
 
 
 def test_sides_are_cut_as_a_protocol_or_the_training_asks(tmp_path: Path) -> None:
@@ -134,7 +168,11 @@ def test_a_pack_of_videos_and_stills(tmp_path: Path) -> None:
         writer.write(np.full((48, 64, 3), (0, 0, 10 * i), np.uint8))
     writer.release()
     (tmp_path / "b.avi").write_bytes(b"no video")
-    entries = [{"file": f"{name}.avi", "src": f"owner/{name}:path.mp4"} for name in "abc"]
+    writer = cv2.VideoWriter(str(tmp_path / "d.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 16))
+    for _ in range(14):
+        writer.write(np.zeros((16, 64, 3), np.uint8))
+    writer.release()
+    entries = [{"file": f"{name}.avi", "src": f"owner/{name}:path.mp4"} for name in "abcd"]
     (tmp_path / "index.json").write_text(json.dumps(entries))
     write_image(tmp_path / "large.png", 330, 400)
     write_image(tmp_path / "small.png", 100, 400)
@@ -145,7 +183,7 @@ def test_a_pack_of_videos_and_stills(tmp_path: Path) -> None:
     assert (source.group, source.hr.shape) == ("owner/a", (14, 3, 48, 64))
     assert abs(int(source.hr[13, 0].mean()) - 130) < 8
     assert source.hr[13, 2].mean() < 8
-    assert reading.skipped == {"b.avi": "unreadable video", "c.avi": "no such file"}
+    assert reading.skipped == {"b.avi": "unreadable video", "c.avi": "no such file", "d.avi": "64x16, 32 needed"}
     still = data.read_stills(tmp_path)
     assert still.sources[0].hr.shape == (1, 3, 328, 400)
     assert list(still.skipped) == ["small.png"]

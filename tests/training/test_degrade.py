@@ -14,15 +14,16 @@ def test_a_flat_frame_stays_flat(kind: str) -> None:
     assert torch.equal(degrade(torch.full((2, 3, 32, 32), 77, dtype=torch.uint8), kind), torch.full((2, 3, 8, 8), 77))
 
 
-def test_bd_is_a_gaussian_of_sigma_1_6_taken_at_every_fourth_pixel() -> None:
+@pytest.mark.parametrize(("kind", "sigma", "radius"), [("bd", 1.6, 6), ("bd-1.5", 1.5, 4)])
+def test_bd_is_a_gaussian_taken_at_every_fourth_pixel(kind: str, sigma: float, radius: int) -> None:
     hr = torch.zeros(1, 3, 32, 32)
     hr[..., 16, 18] = 1
-    lr = KINDS["bd"](hr)
-    line = [math.exp(-(d**2) / (2 * 1.6**2)) for d in range(-6, 7)]
-    expected = line[6] * line[6 + 2] / sum(line) ** 2
+    lr = KINDS[kind](hr)
+    line = {d: math.exp(-(d**2) / (2 * sigma**2)) for d in range(-radius, radius + 1)}
+    expected = line[0] * line[2] / sum(line.values()) ** 2
     assert lr[0, 0, 4, 4].item() == pytest.approx(expected, rel=1e-5)
     assert lr[0, 0, 4, 5].item() == pytest.approx(expected, rel=1e-5)
-    assert lr[0, 0, 4, 3].item() == pytest.approx(line[6] * line[0] / sum(line) ** 2, rel=1e-4)
+    assert lr[0, 0, 4, 3].item() == pytest.approx(line[0] * line.get(6, 0) / sum(line.values()) ** 2, rel=1e-4)
 
 
 def test_bi_weighs_as_matlab_s_imresize_does() -> None:

@@ -8,14 +8,20 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import pytest
+import torch
 import torchvision
+from compare_flow import epe
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.training.fabricated import clip, picture
+from vs_rafrvsr.models.frvsr import Features
+from vs_rafrvsr.training.unroll import Unroll
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 WEIGHTS = SCRIPTS.parent / "vs_rafrvsr" / "weights" / "rafrvsr.safetensors"
@@ -68,6 +74,17 @@ def test_flow_networks_are_trained_and_compared(pack: Path, tmp_path: Path) -> N
             assert row["EPE"] > 0
             assert 5 < row["PSNR-Y camera"] < 60
             assert row["ms 16x16"] > 0
+
+
+@pytest.mark.parametrize(("off", "expected"), [((0.0, 0.0), 0), ((3.0, 4.0), 5)])
+def test_epe_is_the_length_of_the_error_where_the_match_lies_within_the_frame(
+    off: tuple[float, float], expected: float
+) -> None:
+    known = clip("a", 4, 64, 96)
+    found = known.flow[1:, :2].float() + torch.tensor(off)[:, None, None]
+    found[..., -1] = 99  # the picture moves left: these came in from the right
+    net: Any = SimpleNamespace(encode=Features, flow=lambda *_: found, advance=None)
+    assert epe(Unroll(net, 2, None), known, 2) == pytest.approx(expected)
 
 
 def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Path, tmp_path: Path) -> None:

@@ -300,6 +300,17 @@ def test_a_run_whose_gradients_are_never_finite_stops_and_says_so(prepared: Prep
         losses_of(trainer)
 
 
+@pytest.mark.parametrize("report_every", [1, 2, 4])
+def test_it_stops_too_where_reports_are_a_few_steps_apart(
+    report_every: int, prepared: Prepared, tmp_path: Path
+) -> None:
+    trainer = Trainer(tiny(steps=20, report_every=report_every), prepared, CPU, tmp_path)
+    trainer.by_frame *= torch.nan
+    with pytest.raises(DivergedError):
+        losses_of(trainer)
+    assert trainer.step <= 8
+
+
 def test_steps_without_a_finite_gradient_are_left_out_of_the_report(prepared: Prepared, tmp_path: Path) -> None:
     """And up to four of ten are borne."""
     single = spoil(Trainer(tiny(steps=10, report_every=1), prepared, CPU, tmp_path / "single"), {3})
@@ -317,7 +328,7 @@ def test_a_run_that_diverged_writes_its_last_report_and_goes_on_at_a_lower_rate(
     prepared: Prepared, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tiny(steps=20, report_every=10, rate=8e-4, checkpoint_every=10)
-    with pytest.raises(DivergedError, match=r"^5 of 10 steps before step 20 .* such as rate=0\.0004$"):
+    with pytest.raises(DivergedError, match=r"^5 of 20 steps before step 20 .* such as rate=0\.0004$"):
         losses_of(spoil(Trainer(recipe, prepared, CPU, tmp_path), {11, 12, 13, 14, 19}))
     rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
     assert [(row["step"], row["skipped"]) for row in rows] == [("10", "0"), ("20", "5")]

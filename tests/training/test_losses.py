@@ -138,10 +138,11 @@ def test_layers_are_averaged_and_each_seen_as_it_left_its_own(
 
 
 def test_a_network_of_another_build_teaches_from_a_file_of_its_first_layers(tmp_path: Path) -> None:
-    """A residual network by its stages; its classifier and later stages are not in the file."""
+    """A residual network by its stages; its classifier, its later stages and its counts are not in the file."""
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None).eval()
     held = {name: t for name, t in network.state_dict().items() if name.startswith(("conv1", "bn1", "layer1"))}
+    held = {name: t for name, t in held.items() if not name.endswith("num_batches_tracked")}
     save_file(held, tmp_path / "first.safetensors")
     term = losses.Perceptual("resnet18", ("layer1",), tmp_path / "first.safetensors")
     output, truth = torch.rand(2, 1, 2, 3, 32, 32)
@@ -149,6 +150,18 @@ def test_a_network_of_another_build_teaches_from_a_file_of_its_first_layers(tmp_
     first = torch.nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool, network.layer1)
     a, b = (first((x[0] - mean) / std) for x in (output, truth))
     assert torch.allclose(term(clip_of(output, truth)), (a - b).square().mean((1, 2, 3)), rtol=1e-4)
+
+
+def test_inception_s_own_scale_is_that_of_torchvision_s_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.inception_v3(weights=None, transform_input=True, init_weights=False).eval()
+    first = {name: t for name, t in network.state_dict().items() if name.startswith("Conv2d_1a_3x3")}
+    save_file(first, tmp_path / "first.safetensors")
+    term = losses.Perceptual("inception_v3", ("Conv2d_1a_3x3",), tmp_path / "first.safetensors")
+    output, truth = torch.rand(2, 1, 1, 3, 32, 32)
+    mean, std = (torch.tensor(x)[:, None, None] for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    a, b = (network.Conv2d_1a_3x3(network._transform_input((x[0] - mean) / std)) for x in (output, truth))
+    assert torch.allclose(term(clip_of(output, truth)), (a - b).square().mean(), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["alexnet", "AlexNet"])

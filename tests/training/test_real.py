@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ HR = clip("a", 4, 64, 96).hr
 
 
 X264 = Codec(name="libx264", crf=30, preset="veryfast")
+PRESETS = ("medium", "veryfast")
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -84,8 +86,8 @@ def test_shrink_is_blur_then_the_middle_size_then_a_quarter(
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63)])
-def test_odd_sides_are_encoded_with_their_border_repeated(name: str, height: int, width: int) -> None:
+@pytest.mark.parametrize(("height", "width"), [(47, 64), (48, 63), (47, 63), (8, 64), (13, 9)])
+def test_odd_and_short_sides_are_encoded_with_their_border_repeated(name: str, height: int, width: int) -> None:
     frames = np.ascontiguousarray(HR.permute(0, 2, 3, 1).numpy()[:, :height, :width])
     codec = Codec(name=name, crf=20, preset="veryfast")
     even = compress(np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), "edge"), codec)
@@ -139,6 +141,13 @@ def test_an_encoder_damages_more_the_higher_its_crf(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_an_encoder_damages_otherwise_with_another_preset(name: str) -> None:
+    frames = np.ascontiguousarray(HR.permute(0, 2, 3, 1).numpy())
+    medium, fast = (compress(frames, Codec(name=name, crf=30, preset=preset)) for preset in PRESETS)
+    assert not np.array_equal(medium, fast)
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_an_encoder_shifts_no_colours(name: str) -> None:
     """Else a network would learn to shift them back: every encoded clip would have the same error."""
     colours = rng().integers(16, 240, (12, 3))
@@ -180,3 +189,5 @@ def test_draws_cover_every_kind_of_damage_and_leave_a_share_clean() -> None:
     assert 0.14 < sum(d == Damage() for d in drawn) / 300 < 0.27
     for field in dataclasses.fields(Damage):
         assert len({getattr(d, field.name) for d in drawn}) > 1, field.name
+    codecs = [d.codec for d in drawn if d.codec]
+    assert {(codec.name, codec.preset) for codec in codecs} == set(itertools.product(STREAMS, PRESETS))

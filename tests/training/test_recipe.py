@@ -8,9 +8,11 @@ import pytest
 
 from vs_rafrvsr.training import recipe
 from vs_rafrvsr.training.degrade import PHASE
+from vs_rafrvsr.training.losses import TERMS
 from vs_rafrvsr.training.recipe import Recipe, RecipeError
 
-RECIPES = sorted((Path(__file__).parents[2] / "scripts" / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "scripts" / "recipes"
+RECIPES = sorted(FOLDER.glob("*.toml"))
 TABLES = [file for file in RECIPES if "[runs.baseline]" in file.read_text()]
 
 
@@ -66,6 +68,19 @@ def test_every_degradation_can_be_named() -> None:
 @pytest.mark.parametrize("file", [f for f in RECIPES if f not in TABLES], ids=lambda f: f.stem)
 def test_recipes_load(file: Path) -> None:
     assert recipe.load(file).steps > 0
+
+
+@pytest.mark.parametrize(("name", "pixel"), [("rafrvsr-texture", "charbonnier"), ("seed-project", "mse")])
+def test_recipes_of_the_original_s_four_losses_use_all_four(name: str, pixel: str) -> None:
+    losses = recipe.load(FOLDER / f"{name}.toml").losses
+    used = {term for term in (*TERMS, "perceptual") if getattr(losses, term)}
+    assert used == {pixel, "perceptual", "total_variation", "flow_original"}
+
+
+def test_the_seed_project_trains_for_ten_epochs() -> None:
+    seed = recipe.load(FOLDER / "seed-project.toml")
+    clips = seed.data.subset - seed.data.subset // seed.data.validation_every
+    assert seed.steps * seed.batch == 10 * clips
 
 
 @pytest.mark.parametrize("file", TABLES, ids=lambda f: f.stem)

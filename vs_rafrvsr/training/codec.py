@@ -26,8 +26,8 @@ PARAMS = {
 """With AVX-512, x264 (PyAV 19) gave 13 different streams in 16 tries of one clip; without, or without mbtree, one."""
 RATE = 25
 """Frames a second that encoders are told: how much a crf keeps depends on it."""
-NARROWEST = {"libx264": 2, "libx265": 64}
-"""Widths that encoders take. In narrower frames x265 (PyAV 19) writes behind its buffers: a later crash."""
+SMALLEST = {"libx264": (2, 2), "libx265": (16, 64)}
+"""Heights and widths that encoders take. In narrower frames x265 (PyAV 19) writes behind its buffers: a later crash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Codec:
 
 
 def compress(frames: Frames, codec: Codec) -> Frames:
-    """Encode and decode a clip as 8-bit 4:2:0: the same shape; odd sides and narrow frames have their border repeated.
+    """Encode and decode a clip as 8-bit 4:2:0: the same shape; odd sides and small frames have their border repeated.
 
     Equal input gives equal output from x264. x265's was seen to differ between two runs once in some hundreds, on a
     machine with more work than cores.
@@ -49,8 +49,9 @@ def compress(frames: Frames, codec: Codec) -> Frames:
     import av  # loads FFmpeg, which only video needs
 
     height, width = frames.shape[1:3]
-    wider = max(width + width % 2, NARROWEST[codec.name]) - width
-    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, wider), (0, 0)), "edge")
+    sides = zip((height, width), SMALLEST[codec.name], strict=True)
+    down, across = (max(side + side % 2, least) - side for side, least in sides)
+    frames = np.pad(frames, ((0, 0), (0, down), (0, across), (0, 0)), "edge")
     file = io.BytesIO()
     options = {"crf": str(codec.crf), "preset": codec.preset, **PARAMS[codec.name]}
     with av.open(file, "w", format=STREAMS[codec.name]) as container:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -25,8 +25,10 @@ VALIDATION_EVERY = 10
 """About one source in this many is kept for validation."""
 SHORTEST = 12
 """Frames of a pack's clip: the settled ones, which validation scores, begin with the ninth."""
-SMALLEST = 320
-"""Pixels of a pack's still on its shorter side: frames of 288x384 show it, mirrored beyond its border."""
+SMALLEST = 32
+"""Pixels of a clip's shorter side: its LR frames are then as small as RAFT takes."""
+SMALLEST_STILL = 320
+"""The same of a pack's still: frames of 288x384 show it, mirrored beyond its border."""
 VIMEO_LISTS = ("sep_trainlist.txt", "sep_testlist.txt")
 """Vimeo-90K's own lists of clips: the septuplets have both, the super-resolution test set the second alone."""
 FAULTY_CLIPS = {"1007429640_1": "a cut between frames 14 and 15"}
@@ -90,27 +92,27 @@ def is_validation(group: str, every: int = VALIDATION_EVERY) -> bool:
 def read_pack(folder: Path, limit: int | None = None) -> Reading:
     """Clips of a pack: `index.json` lists {file, src: "group:path"}, the files are videos."""
 
-    def clip(entry: dict[str, Any]) -> Source:
+    def clip(entry: dict[str, str]) -> Source:
         if fault := FAULTY_CLIPS.get(Path(entry["file"]).stem):
             raise SkipError(fault)
         frames = read_video(folder / entry["file"])
         if len(frames) < SHORTEST:
             raise SkipError(f"{len(frames)} frames, {SHORTEST} needed")
+        _check_size(frames, SMALLEST)
         return Source(entry["file"], entry["src"].split(":")[0], frames)
 
-    return _read(_index(folder / "index.json")[:limit], clip, lambda entry: str(entry["file"])).checked(folder)
+    return _read(_index(folder / "index.json")[:limit], clip, lambda entry: entry["file"]).checked(folder)
 
 
 def read_stills(folder: Path, limit: int | None = None) -> Reading:
     """Stills of a pack, listed in `stills.json` as {file, src}. A pack without stills is not an error."""
 
-    def still(entry: dict[str, Any]) -> Source:
+    def still(entry: dict[str, str]) -> Source:
         frames = read_image(folder / entry["file"])[None]
-        if min(frames.shape[-2:]) < SMALLEST:
-            raise SkipError(f"{frames.shape[-1]}x{frames.shape[-2]}, {SMALLEST} needed")
+        _check_size(frames, SMALLEST_STILL)
         return Source(entry["file"], entry["src"].split(":")[0], frames)
 
-    return _read(_index(folder / "stills.json")[:limit], still, lambda entry: str(entry["file"]))
+    return _read(_index(folder / "stills.json")[:limit], still, lambda entry: entry["file"])
 
 
 def read_folders(
@@ -165,7 +167,7 @@ def read_image(path: Path, multiple: int = 8) -> Frames:
         raise SkipError(f"no file {path.name}")
     try:
         image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:  # an empty file, or more pixels than OpenCV takes
+    except (cv2.error, OSError):  # an empty file, more pixels than OpenCV takes; one that may not be read
         image = None
     if image is None:
         raise SkipError(f"unreadable image {path.name}")
@@ -186,12 +188,22 @@ def _planes(rgb: NDArray[Any], multiple: int = 8) -> Frames:
     return np.ascontiguousarray(rgb[:, :height, :width].transpose(0, 3, 1, 2), dtype=np.uint8)
 
 
-def _index(path: Path) -> list[dict[str, Any]]:
+def _check_size(frames: Frames, smallest: int) -> None:
+    if min(frames.shape[-2:]) < smallest:
+        raise SkipError(f"{frames.shape[-1]}x{frames.shape[-2]}, {smallest} needed")
+
+
+def _index(path: Path) -> list[dict[str, str]]:
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_text())
+        entries = json.loads(path.read_text())
     except FileNotFoundError:
         raise DataError(f"{path}: not found; a pack has index.json and stills.json beside its files") from None
-    return entries
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON: {error}") from None
+    for entry in entries if isinstance(entries, list) else [entries]:
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("file", "src"))):
+            raise DataError(f"{path}: a list of {{file, src}} is needed; it has {json.dumps(entry)[:80]}")
+    return cast(list[dict[str, str]], entries)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -206,6 +218,7 @@ def _clip_of(
     if lr_files is not None and len(lr_files) != len(files):
         raise SkipError(f"{len(lr_files)} LR frames, {len(files)} needed")
     hr = _stack(files, multiple)
+    _check_size(hr, SMALLEST)
     lr = None if lr_files is None else _stack(lr_files, multiple // SCALE)
     if lr is not None and any(SCALE * b != a for a, b in zip(hr.shape[2:], lr.shape[2:], strict=True)):
         raise SkipError(f"LR {lr.shape} does not match truth {hr.shape}: a quarter of its size is needed")

@@ -28,8 +28,8 @@ from vs_rafrvsr.training.validate import validate, validate_long, write_picture
 from vs_rafrvsr.training.variants import FLOW_PARTS
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}
-MOST_SKIPPED = 0.05
-"""Share of steps since the last report whose gradient may overflow before the run stops."""
+MOST_SKIPPED, WATCHED = 0.05, 50
+"""Share of steps whose gradient may overflow before the run stops, and over how many steps at least that is judged."""
 
 
 class DivergedError(RafrvsrError):
@@ -231,7 +231,8 @@ class Trainer:
         recipe = self.recipe
         if self.team.leads:
             self.curves.begin(self.step)
-        skipped, seconds, last = float(self.optimiser.skipped), self.seconds, self.step >= recipe.steps
+        since, skipped, seconds = self.step, float(self.optimiser.skipped), self.seconds
+        last = self.step >= recipe.steps
         while not last:
             steps = min(recipe.report_every - self.step % recipe.report_every, recipe.steps - self.step)
             self.advance(steps)
@@ -247,13 +248,16 @@ class Trainer:
             row |= {name: float(value) / summed for name, value in self.sums.items()}
             row |= {"gradient": float(self.optimiser.norm), "rate": self.schedule(self.step), "skipped": now}
             self._zero_sums()
-            if now - skipped > max(MOST_SKIPPED * steps, 4):
+            if now - skipped > max(MOST_SKIPPED * (self.step - since), 4):
                 self._report(row)
                 raise DivergedError(
-                    f"{now - skipped:.0f} of {steps} steps before step {self.step} had no finite gradient; resume from "
-                    f"the last checkpoint, or begin again, with a lower rate, such as rate={recipe.rate / 2:g}"
+                    f"{now - skipped:.0f} of {self.step - since} steps before step {self.step} had no finite gradient; "
+                    "resume from the last checkpoint, or begin again, with a lower rate, "
+                    f"such as rate={recipe.rate / 2:g}"
                 )
-            skipped, seconds = now, self.seconds
+            if self.step - since >= WATCHED:
+                since, skipped = self.step, now
+            seconds = self.seconds
             last = due() or self.step >= recipe.steps
             if last or self.step % recipe.validate_every < steps:
                 self.scored = {

@@ -120,6 +120,8 @@ class Perceptual(nn.Module):
         if not layers:
             raise RecipeError("perceptual layers: give at least one")
         model = torchvision.models.get_model(name, weights="DEFAULT" if weights is None else None)
+        if hasattr(model, "transform_input"):  # Inception's, which torchvision sets for its own weights alone
+            model.transform_input = True
         for module in model.modules():
             if getattr(module, "inplace", False):
                 module.inplace = False  # it would overwrite the response of the layer before
@@ -138,10 +140,12 @@ class Perceptual(nn.Module):
 
     def _load(self, weights: Path, network: str) -> None:
         held, own = checkpoint.read(weights), self.features.state_dict()
+        # Of no use here, and old files lack them.
+        counts = {name: own.pop(name) for name in list(own) if name.endswith("num_batches_tracked")}
         for name, tensor in own.items():
             if name not in held or held[name].shape != tensor.shape:
                 raise RecipeError(f"{weights}: not the weights of {network}, {name} is missing or does not fit")
-        self.features.load_state_dict({name: held[name] for name in own})
+        self.features.load_state_dict({name: held[name] for name in own} | counts)
 
     def responses(self, frames: Tensor) -> list[Tensor]:
         """Frames (N, 3, H, W) in [0, 1] -> the chosen layers' outputs."""
