@@ -115,7 +115,8 @@ def test_a_file_that_may_not_be_read_is_skipped_by_name(tmp_path: Path, monkeypa
     ("text", "said"),
     [
         ("{not json", r"index\.json: no JSON"),
-        ('{"file": "a.mp4"}', r'index\.json: a list of \{file, src\} is needed; it has \{"file": "a\.mp4"\}'),
+        ('[{"file": "a.mp4"}]', r'index\.json: a list of \{file, src\} is needed; it has \{"file": "a\.mp4"\}'),
+        ('{"file": "a", "src": "b"}', r'index\.json: a list of \{file, src\} is needed; it has \{"file": "a", "src"'),
         ('[{"file": "a.mp4", "src": "b"}, 3]', r"index\.json: a list of \{file, src\} is needed; it has 3"),
     ],
 )

@@ -200,10 +200,14 @@ def _index(path: Path) -> list[dict[str, str]]:
         raise DataError(f"{path}: not found; a pack has index.json and stills.json beside its files") from None
     except ValueError as error:
         raise DataError(f"{path}: no JSON: {error}") from None
-    for entry in entries if isinstance(entries, list) else [entries]:
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("file", "src"))):
-            raise DataError(f"{path}: a list of {{file, src}} is needed; it has {json.dumps(entry)[:80]}")
+    wrong = [entry for entry in entries if not _is_entry(entry)] if isinstance(entries, list) else [entries]
+    if wrong:
+        raise DataError(f"{path}: a list of {{file, src}} is needed; it has {json.dumps(wrong[0])[:80]}")
     return cast(list[dict[str, str]], entries)
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("file", "src"))
 
 
 def _images(folder: Path) -> list[Path]:
