@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vs_rafrvsr.training.degrade import degrade
+from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe, change
 
@@ -47,3 +48,8 @@ def tiny(**changes: Any) -> Recipe:  # noqa: ANN401  (recipe values)
     recipe = Recipe(name="tiny", steps=12, batch=2, frames=3, crop=8, warm_up=2, report_every=4, validate_every=8)
     model = {"channels": 4, "blocks": 1, **changes.pop("model", {})}
     return change(recipe, {"checkpoint_every": 4, "model": model, **changes})
+
+
+def losses_of(trainer: Trainer) -> list[float]:
+    """What a run reports, to its end."""
+    return [row["loss"] for row in trainer.run()]
