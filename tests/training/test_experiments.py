@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import torchvision
 from compare_flow import epe
+from measure_overfit import summary, windows
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -85,6 +87,27 @@ def test_epe_is_the_length_of_the_error_where_the_match_lies_within_the_frame(
     found[..., -1] = 99  # the picture moves left: these came in from the right
     net: Any = SimpleNamespace(encode=Features, flow=lambda *_: found, advance=None)
     assert epe(Unroll(net, 2, None), known, 2) == pytest.approx(expected)
+
+
+def test_what_is_known_by_heart_is_measured_on_the_same_picture_by_other_pixels(pack: Path, tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (16, 101, 300, 3), np.uint8)
+    own, other = windows(frames)
+    assert own.shape == other.shape == (14, 96, 256, 3)
+    top, left = 0, 20  # multiples of 4, as training's LR pixels begin
+    assert np.array_equal(own, frames[:14, top : top + 96, left : left + 256])
+    assert np.array_equal(other, frames[:14, top + 2 : top + 98, left + 2 : left + 258])
+    gains = np.array([[[3.0, 5.0], [1.0, 2.0]], [[4.0, 6.0], [4.0, 5.0]], [[2.0, 3.0], [1.0, 3.0]]])
+    first, settled = summary(gains).values()
+    assert (first["gain"], first["gain by other pixels"], first["learned by heart"]) == (3, 2, 1)
+    assert settled["learned by heart"] == pytest.approx(4 / 3)
+    assert settled["median of it"] == 1
+    file = tmp_path / "overfit.json"
+    run("measure_overfit.py", "bicubic", "rafrvsr-bi", "--packs", pack, "--clips", 1, "--json", file)
+    bicubic, ours = json.loads(file.read_text())["models"].values()
+    for part in ("trained on", "held"):
+        assert bicubic[part]["settled"]["clips"] == ours[part]["settled"]["clips"] == 1
+        assert bicubic[part]["settled"]["gain"] == 0
+        assert abs(ours[part]["settled"]["gain"]) > 0.01
 
 
 def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Path, tmp_path: Path) -> None:

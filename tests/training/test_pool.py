@@ -136,7 +136,7 @@ def test_clips_that_cannot_serve_are_named() -> None:
 
 
 def test_a_clip_that_cannot_serve_is_named_once_of_all_its_copies() -> None:
-    recipe = tiny(frames=2, data={"variants": 3})
+    recipe = tiny(frames=2, crop=16, data={"variants": 3})
     sources = [Source(name, name, clip(name, 6, side, side).hr.numpy()) for name, side in (("a#b", 64), ("long", 96))]
     made = [_bare(s, v, 0, recipe, CPU) for s in [*sources, *fast_clips(sources, recipe)] for v in range(3)]
     assert [c.name for c in made[-2:]] == ["long, double speed#1", "long, double speed#2"]

@@ -74,6 +74,42 @@ def test_random_damage_differs_by_variant_and_never_moves() -> None:
     assert not all(torch.equal(a.lr, b.lr) for a, b in zip(first.train, other.train, strict=True))
 
 
+def test_copies_show_the_clip_smaller_and_by_other_pixels() -> None:
+    """Ramps across and down tell where every pixel lies: as a resizer puts it, the same in all frames."""
+    ramps = torch.stack(torch.meshgrid(torch.arange(120.0), torch.arange(160.0), indexing="ij"))
+    hr = torch.cat([ramps, torch.zeros(1, 120, 160)]).expand(18, -1, -1, -1).to(torch.uint8)
+    scales, starts = [], []
+    for seed in range(12):
+        found = subject.seen_anew(hr, np.random.default_rng(seed), 20)
+        assert len(found) == 18
+        assert all(side % 4 == 0 and side // 4 > 20 for side in found.shape[-2:])
+        assert torch.equal(found, found[:1].expand_as(found))
+        for line in (found[0, 0, 4:-4, 4].double(), found[0, 1, 4, 4:-4].double()):
+            step = float(line[-1] - line[0]) / (len(line) - 1)
+            scales.append(1 / step)
+            starts.append(round((float(line[0]) + 0.5) / step - 4.5))
+        assert scales[-2] == pytest.approx(scales[-1], abs=0.02)
+    assert 0.7 <= min(scales) < 0.85 < max(scales) <= 1.02
+    assert set(starts) == {0, 1, 2, 3}
+    assert subject.seen_anew(hr, np.random.default_rng(0), 29) is hr  # as it is: nothing smaller has room
+
+
+def test_copies_are_made_of_filmed_training_clips_alone() -> None:
+    recipe = change(RECIPE, {"crop": 8, "data": {"variants": 3}})
+    found, again = made(recipe), made(recipe)
+    names = [c.name for c in found.train]
+    assert names[:6] == ["0.mp4", "0.mp4#1", "0.mp4#2", "1.mp4", "1.mp4#1", "1.mp4#2"]
+    assert all("#" not in name for name in names[6:])
+    assert [c.name for c in found.real] == ["2.mp4"]
+    first, *copies = found.train[:3]
+    assert torch.equal(first.hr, made(RECIPE).train[0].hr)
+    for copy in copies:
+        assert copy.hr.shape != first.hr.shape
+        assert torch.equal(copy.lr, degrade(copy.hr, "bi"))
+        assert copy.flow.shape == (4, 4, *copy.lr.shape[-2:])
+    assert all(torch.equal(a.hr, b.hr) for a, b in zip(found.train, again.train, strict=True))
+
+
 def test_a_folder_of_clips_to_show_is_clean_whatever_the_recipe_damages(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data, layers, motion, real
 from vs_rafrvsr.training.checkpoint import fingerprint
-from vs_rafrvsr.training.degrade import degrade
+from vs_rafrvsr.training.degrade import AT_ONCE, degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import FLOW_PARTS, Net
@@ -30,6 +31,8 @@ CAMERA_SIZE = (288, 384)
 MADE_FRAMES, HELD_FRAMES = 64, 16
 """Of clips made from stills, and of those held for validation. The packs' clips are too short to learn from what a
 recurrence does to old states."""
+SMALLEST = 0.7
+"""Copies of a clip are of any size from here to the clip's own, as far as a crop still fits."""
 VALIDATION_PER_SOURCE = 4
 """Clips of one source look alike: more of them only weigh it."""
 
@@ -112,7 +115,8 @@ def prepare(
         return _bare(source, variant, _seed(source.group, recipe), plan, device)
 
     def variants(source: data.Source) -> int:
-        return 1 if held(source.group) or _is_made(source.name) else recipe.data.variants
+        alone = held(source.group) or _is_made(source.name) or source.lr is not None
+        return 1 if alone else recipe.data.variants
 
     wanted = [(s, v, recipe) for s in whole for v in range(variants(s))]
     if recipe.data.degradation == "real":
@@ -277,9 +281,11 @@ def _flow_key(clips: Sequence[PoolClip], net: Net, recipe: Recipe) -> str:
 
 @torch.no_grad()
 def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: torch.device) -> PoolClip:
-    """A clip with its flow where that is known, NaN elsewhere; it is drawn by the square root of its detail."""
+    """A clip or a copy, drawn by the square root of its detail, with its flow where that is known, NaN elsewhere."""
     name = f"{source.name}#{variant}" if variant else source.name
     hr = torch.from_numpy(source.hr).to(device)
+    if variant:
+        hr = seen_anew(hr, _generator(f"{seed}:view:{name}"), recipe.crop)
     if source.lr is not None:
         if recipe.data.degradation != "bi":
             raise data.DataError(
@@ -295,6 +301,26 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
         flow = torch.full((len(lr), 4, *lr.shape[-2:]), torch.nan, device=device, dtype=torch.float16)
     weight = source.weight * math.sqrt(detail(hr))
     return PoolClip(name, source.group, hr, lr, flow, weight, _is_made(source.name))
+
+
+def seen_anew(hr: Tensor, rng: np.random.Generator, crop: int) -> Tensor:
+    """A clip (n, 3, H, W) uint8 smaller, and cut so that LR pixels fall elsewhere; as it is where no crop would fit.
+
+    Or a network learns by heart which LR pixels stand for which picture (README of the recipes).
+    """
+    height, width = hr.shape[-2:]
+    room = (SCALE * (crop + 2) - 1) / min(height, width)  # the crop, one LR pixel, and the 3 HR pixels that may be cut
+    if room > 1:
+        return hr
+    scale = rng.uniform(max(SMALLEST, room), 1)
+    size = math.ceil(height * scale), math.ceil(width * scale)
+    top, left = rng.integers(SCALE, size=2)
+    bottom, right = (end - (end - start) % SCALE for start, end in zip((top, left), size, strict=True))
+    smaller = [
+        F.interpolate(frames.float(), size, mode="bicubic", antialias=True).clamp(0, 255).round().to(torch.uint8)
+        for frames in hr.split(AT_ONCE)
+    ]
+    return torch.cat(smaller)[..., top:bottom, left:right].contiguous()
 
 
 def _generator(name: str) -> np.random.Generator:

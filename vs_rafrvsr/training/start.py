@@ -14,9 +14,6 @@ from vs_rafrvsr.training.losses import Perceptual
 from vs_rafrvsr.training.recipe import Recipe, RecipeError
 from vs_rafrvsr.training.variants import FLOW_PARTS, Net, TrainedFRVSR, VariantNet, initialise, is_plain
 
-BODY = "sr.body."
-"""Names of the residual blocks' tensors: BODY + "BLOCK.LAYER", of layers `a` and `b`."""
-
 
 def make_net(recipe: Recipe, device: torch.device) -> Net:
     """The recipe's network, initialised from its seed and from its start weights.
@@ -49,8 +46,6 @@ def make_net(recipe: Recipe, device: torch.device) -> Net:
 def start_weights(recipe: Recipe, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the recipe's start weights whose name and shape are in `own`; none without such weights.
 
-    Weights of a shallower model, whose number of blocks divides the recipe's, are deepened.
-
     Raises:
         RecipeError: the file is not there, or not all that it has to give is in it.
     """
@@ -58,41 +53,15 @@ def start_weights(recipe: Recipe, own: Mapping[str, Tensor]) -> dict[str, Tensor
         return {}
     if not Path(recipe.start).exists():
         raise RecipeError(f"start = {recipe.start!r}: there is no such file; give those weights by start=FILE")
-    fitting = _fitting(_deepened(checkpoint.read(Path(recipe.start)), own, recipe.model.blocks), own)
+    fitting = _fitting(checkpoint.read(Path(recipe.start)), own)
     lacking = [name for name in own if name not in fitting and _is_needed(name, recipe)]
     if lacking or not fitting:
         raise RecipeError(
             f"{recipe.start} has {len(fitting)} of the model's {len(own)} tensors in their shapes, and not "
-            f"{[*lacking, *own][0]}; start=FILE takes weights of the same architecture and size, or with blocks whose "
-            "number divides the model's; flow.weights=FILE may give RAFT's"
+            f"{[*lacking, *own][0]}; start=FILE takes weights of the same architecture and size, of which "
+            "flow.weights=FILE may give RAFT's"
         )
     return fitting
-
-
-def _deepened(found: dict[str, Tensor], own: Mapping[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """`found` with so many blocks: behind each of its own come new ones, which add nothing yet.
-
-    Their first convolution is `own`'s and their second is 0, so the network computes what it did and learns on from
-    there (Net2DeeperNet, Chen et al. 2016, https://arxiv.org/abs/1511.05641). Without blocks where their number does
-    not divide `blocks`.
-    """
-    theirs = len({name.split(".")[2] for name in found if name.startswith(BODY)})
-    if theirs in (0, blocks):
-        return found
-    deeper = {name: tensor for name, tensor in found.items() if not name.startswith(BODY)}
-    if blocks % theirs:
-        return deeper
-    print(f"start: {theirs} blocks are {blocks} now, and the new ones add nothing yet", flush=True)
-    for name, tensor in own.items():
-        if name.startswith(BODY):
-            block, layer = name.removeprefix(BODY).split(".", 1)
-            place, added = divmod(int(block), blocks // theirs)
-            trained = f"{BODY}{place}.{layer}"
-            if added:
-                deeper[name] = torch.zeros_like(tensor) if layer.startswith("b.") else tensor
-            elif trained in found:
-                deeper[name] = found[trained]
-    return deeper
 
 
 def _is_needed(name: str, recipe: Recipe) -> bool:

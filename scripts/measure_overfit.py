@@ -1,0 +1,108 @@
+#!/usr/bin/env python
+"""What a model knows by heart: its gain over bicubic on clips that it was trained on, and on the same by other pixels.
+
+    python scripts/measure_overfit.py --packs PACK... [--clips 50] [--device auto] --json FILE MODEL...
+
+A window of each clip is reduced (BI) as in training, and again from 2 HR pixels further down and to the right: then
+every LR pixel is another, while the picture is as hard as before. A model that generalises gains as much; what it gains
+less, it had learned by heart. Clips that are held for validation tell what chance does. Through the real plugin, at
+frame 0 and in the mean of the frames where the recurrence has settled. A MODEL is a name or a file trained on BI.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from evaluating.clips import play, to_clip
+from evaluating.scoring import BICUBIC, machine, mark_of, named, packed, upscaler
+from measure_recurrence import curve
+from measuring import opened, run_script, shrink
+from numpy.typing import NDArray
+
+from vs_rafrvsr.metrics.fidelity import Frames
+from vs_rafrvsr.metrics.protocol import PROTOCOLS
+from vs_rafrvsr.training import data
+from vs_rafrvsr.training.validate import SETTLED
+
+SHIFT = 2
+"""HR pixels, half an LR pixel."""
+FRAMES, WINDOW = 14, (192, 256)
+
+
+def main() -> None:
+    """See the module's docstring."""
+    options = arguments()
+    models = named(options.models)
+    marks = {name: mark_of(model) for name, model in models.items()}
+    setting = {"machine": machine(options.device), "clips": options.clips, "frames": FRAMES, "window": list(WINDOW)}
+    result = opened(options.json, setting, marks) | {"unit": "PSNR-Y over bicubic's, dB, means over clips"}
+    protocol = PROTOCOLS["bi"]
+    bicubic = upscaler(BICUBIC, protocol, options.device)
+    for name, model in models.items():
+        upscale = upscaler(model, protocol, options.device)
+        gains: dict[str, list[list[list[float]]]] = defaultdict(list)
+        for part, source in chosen(options.packs, options.clips):
+            gains[part].append([])
+            for truth in windows(packed(source.hr)):
+                lr = to_clip(shrink(truth))
+                ours, plain = (curve(truth, play(way(lr), f"{name} {source.name}")) for way in (upscale, bicubic))
+                gains[part][-1].append([float((ours - plain)[0]), float(np.mean((ours - plain)[SETTLED:]))])
+        result["models"][name] = {"weights": marks[name]} | {p: summary(np.array(g)) for p, g in gains.items()}
+        print(name, json.dumps(result["models"][name], indent=1), flush=True)
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL")
+    parser.add_argument("--packs", type=Path, nargs="+", required=True, help="folders with index.json")
+    parser.add_argument("--clips", type=int, default=50, help="at most so many of each pack and part")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--json", type=Path, required=True)
+    return parser.parse_args()
+
+
+def chosen(packs: list[Path], clips: int) -> list[tuple[str, data.Source]]:
+    """Clips of each pack that were trained on and that were held, drawn the same every time."""
+    found = []
+    for pack in packs:
+        reading = data.read_pack(pack)
+        print(f"{pack.name}: {reading.summary()}", flush=True)
+        sources = [s for s in reading.sources if len(s.hr) >= FRAMES and min(s.hr.shape[-2:]) >= 64 + SHIFT]
+        np.random.default_rng(0).shuffle(sources)
+        for part in ("trained on", "held"):
+            alike = [s for s in sources if data.is_validation(s.group) == (part == "held")]
+            found += [(part, source) for source in alike[:clips]]
+    return found
+
+
+def windows(frames: Frames) -> list[Frames]:
+    """The middle of a clip (N, H, W, 3), by LR pixels as training had them and by others."""
+    height, width = (min(side - SHIFT, most) // 4 * 4 for side, most in zip(frames.shape[1:3], WINDOW, strict=True))
+    top, left = ((side - SHIFT - part) // 8 * 4 for side, part in zip(frames.shape[1:3], (height, width), strict=True))
+    return [frames[:FRAMES, y : y + height, x : x + width] for y, x in ((top, left), (top + SHIFT, left + SHIFT))]
+
+
+def summary(gains: NDArray[np.float64]) -> dict[str, dict[str, float]]:
+    """Of gains (clips, 2, 2): by the LR pixels of training and by others, at frame 0 and settled."""
+    return {
+        when: {
+            "clips": len(gains),
+            "gain": float(own.mean()),
+            "gain by other pixels": float(other.mean()),
+            "learned by heart": float((own - other).mean()),
+            "standard error of it": float((own - other).std() / np.sqrt(len(gains))),
+            "median of it": float(np.median(own - other)),
+        }
+        for when, (own, other) in zip(("frame 0", "settled"), gains.transpose(2, 1, 0), strict=True)
+    }
+
+
+if __name__ == "__main__":
+    run_script(main)
