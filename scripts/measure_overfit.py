@@ -38,7 +38,7 @@ def main() -> None:
     options = arguments()
     models = named(options.models)
     marks = {name: mark_of(model) for name, model in models.items()}
-    setting = {"machine": machine(options.device), "clips": options.clips, "frames": FRAMES, "window": list(WINDOW)}
+    setting = {"machine": machine(options.device), "clips": options.clips, "window": [FRAMES, *WINDOW], "shift": SHIFT}
     result = opened(options.json, setting, marks) | {"unit": "PSNR-Y over bicubic's, dB, means over clips"}
     protocol = PROTOCOLS["bi"]
     bicubic = upscaler(BICUBIC, protocol, options.device)
@@ -51,8 +51,9 @@ def main() -> None:
                 lr = to_clip(shrink(truth))
                 ours, plain = (curve(truth, play(way(lr), f"{name} {source.name}")) for way in (upscale, bicubic))
                 gains[part][-1].append([float((ours - plain)[0]), float(np.mean((ours - plain)[SETTLED:]))])
-        result["models"][name] = {"weights": marks[name]} | {p: summary(np.array(g)) for p, g in gains.items()}
-        print(name, json.dumps(result["models"][name], indent=1), flush=True)
+        parts = {part: summary(np.array(found)) for part, found in gains.items()}
+        result["models"][name] = {"weights": marks[name], "parts": parts}
+        print(name, json.dumps(parts, indent=1), flush=True)
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluating.scoring import DIGITS
 
-LESS_IS_BETTER = ("LPIPS", "tOF", "tLP100", "flat noise", "residual noise", "EPE", "ms")
+LESS_IS_BETTER = ("LPIPS", "tOF", "tLP100", "flat noise", "residual noise", "EPE", "ms", "learned by heart")
 """How the names of such columns begin."""
 SIZE = (560, 220)
 """Width and height of a chart's plot area, in its own units."""
@@ -27,6 +27,8 @@ CURVES = {
 """Columns of curves.csv that are drawn."""
 SETTLED = {"real_settled": "filmed, dB", "camera_settled": "made, dB"}
 """Of a short run's final scores, what its table shows."""
+BY_HEART = ("gain", "gain by other pixels", "learned by heart")
+"""Of what a model knows by heart, what its table shows."""
 BASELINES = {"flow": "raft-x2", "losses": "all losses", "training": "rafrvsr-bi"}
 """JSON file -> what its run `baseline` is, where it has no other name in scripts/recipes."""
 
@@ -57,7 +59,7 @@ class Chart(NamedTuple):
 
 
 def tables(folder: Path) -> Iterator[Table]:
-    """Of the JSON files in it that evaluate, noise, compare_flow, plateau_table and measure_stability wrote."""
+    """Of the JSON files of evaluate, noise, compare_flow, plateau_table, measure_stability and measure_overfit."""
     for file in sorted(folder.glob("*.json")):
         result = read(file)
         title = file.stem.replace("-", " ")
@@ -83,6 +85,13 @@ def tables(folder: Path) -> Iterator[Table]:
             yield table(f"{title}: PSNR-Y on validation clips", ["round", "run"], rows)
         if {"frames", "models"} <= result.keys():
             yield table(f"{title}, along a shot: {result['unit']}", ["model"], list(stretches(result)))
+        if "shift" in result:
+            rows = [
+                ((part, model), {column: found["parts"][part]["settled"][column] for column in BY_HEART})
+                for part in ("trained on", "held")
+                for model, found in result["models"].items()
+            ]
+            yield table(f"{title}: {result['unit']}", ["clips", "model"], rows)
 
 
 def read(file: Path) -> dict[str, Any]:

@@ -100,6 +100,26 @@ def test_a_table_of_long_shots_takes_the_clips_that_all_models_have(tmp_path: Pa
     assert found.rows == [["bicubic", "25.000", "25.500"], ["ours", "28.000", "25.500"]]
 
 
+def test_a_table_of_what_is_known_by_heart_marks_the_least(tmp_path: Path) -> None:
+    def part(gain: float, other: float) -> dict[str, dict[str, float]]:
+        figures = {"clips": 9, "gain": gain, "gain by other pixels": other, "learned by heart": gain - other}
+        return {"frame 0": dict.fromkeys(figures, 7.0), "settled": figures}
+
+    models = {
+        name: {"weights": "a fingerprint", "parts": {"trained on": part(*trained), "held": part(2, 2)}}
+        for name, trained in (("a", (3.0, 2.5)), ("b", (2.75, 2.75)))
+    }
+    (tmp_path / "overfit.json").write_text(json.dumps({"shift": 2, "unit": "dB", "clips": 9, "models": models}))
+    (found,) = tables(tmp_path)
+    assert [*found.names, *found.columns] == ["clips", "model", "gain", "gain by other pixels", "learned by heart"]
+    assert found.rows[:3] == [
+        ["trained on", "a", "3.000", "2.500", "0.500"],
+        ["", "b", "2.750", "2.750", "0.000"],
+        ["held", "a", "2.000", "2.000", "0.000"],
+    ]
+    assert {(0, 2), (1, 3), (1, 4)} <= found.best
+
+
 def test_charts_leave_out_what_is_not_finite(tmp_path: Path) -> None:
     for run, losses in {"sound": "321", "spoiled": ("3", "nan", "inf", "2")}.items():
         (tmp_path / run).mkdir()
@@ -132,5 +152,5 @@ def test_charts_of_runs_cut_off_a_poor_beginning(tmp_path: Path) -> None:
 
 def test_what_the_project_shows_of_itself() -> None:
     titles = [found.title.split(":")[0] for found in tables(SAMPLES)]
-    assert {"vid4 bi", "vid4 bd", "noise, BI input", "plateau", "stability, along a shot"} <= set(titles)
+    assert {"vid4 bi", "vid4 bd", "noise, BI input", "plateau", "stability, along a shot", "overfit"} <= set(titles)
     assert len(list(charts(sorted((SAMPLES / "curves").rglob("curves.csv"))))) >= 2
