@@ -4,9 +4,9 @@
 DIR holds a folder of truth frames per clip (Vid4); without it the three shots of the project's own sample clip serve.
 Each clip is made four times smaller (bicubic, BI), goes through the plugin, and is shown as low-res, bicubic, every
 MODEL (by default frvsr-bi and rafrvsr-bi, if installed) and truth: videos, stills under a slider, crops. Tables come
-from the JSON files in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py, measure_stability.py and
-measure_training.py (training.json) wrote, curves from every curves.csv below --curves. The page needs no server and
-loads nothing from elsewhere.
+from the JSON files in samples/ that evaluate.py, noise.py, compare_flow.py, plateau_table.py, measure_stability.py,
+measure_overfit.py and measure_training.py (training.json) wrote, curves from every curves.csv below --curves. The page
+needs no server and loads nothing from elsewhere.
 """
 
 from __future__ import annotations
