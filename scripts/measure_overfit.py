@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from evaluating.clips import play, to_clip
-from evaluating.scoring import BICUBIC, machine, mark_of, named, packed, upscaler
+from evaluating.scoring import BICUBIC, Upscaler, machine, mark_of, named, packed, upscaler
 from measure_recurrence import curve
 from measuring import opened, run_script, shrink
 from numpy.typing import NDArray
@@ -40,18 +39,14 @@ def main() -> None:
     marks = {name: mark_of(model) for name, model in models.items()}
     setting = {"machine": machine(options.device), "clips": options.clips, "window": [FRAMES, *WINDOW], "shift": SHIFT}
     result = opened(options.json, setting, marks) | {"unit": "PSNR-Y over bicubic's, dB, means over clips"}
-    protocol = PROTOCOLS["bi"]
-    bicubic = upscaler(BICUBIC, protocol, options.device)
+    sources = chosen(options.packs, options.clips)
+    bicubic = upscaler(BICUBIC, PROTOCOLS["bi"], options.device)
     for name, model in models.items():
-        upscale = upscaler(model, protocol, options.device)
-        gains: dict[str, list[list[list[float]]]] = defaultdict(list)
-        for part, source in chosen(options.packs, options.clips):
-            gains[part].append([])
-            for truth in windows(packed(source.hr)):
-                lr = to_clip(shrink(truth))
-                ours, plain = (curve(truth, play(way(lr), f"{name} {source.name}")) for way in (upscale, bicubic))
-                gains[part][-1].append([float((ours - plain)[0]), float(np.mean((ours - plain)[SETTLED:]))])
-        parts = {part: summary(np.array(found)) for part, found in gains.items()}
+        upscale = upscaler(model, PROTOCOLS["bi"], options.device)
+        parts = {
+            part: summary(np.array([[gain(w, upscale, bicubic, name) for w in windows(frames)] for frames in clips]))
+            for part, clips in sources.items()
+        }
         result["models"][name] = {"weights": marks[name], "parts": parts}
         print(name, json.dumps(parts, indent=1), flush=True)
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -69,25 +64,40 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def chosen(packs: list[Path], clips: int) -> list[tuple[str, data.Source]]:
-    """Clips of each pack that were trained on and that were held, drawn the same every time."""
-    found = []
+def chosen(packs: list[Path], most: int) -> dict[str, list[Frames]]:
+    """Clips that were trained on and that were held, at most so many of each pack, drawn the same every time.
+
+    Raises:
+        DataError: there are none of either.
+    """
+    found: dict[str, list[Frames]] = {"trained on": [], "held": []}
     for pack in packs:
         reading = data.read_pack(pack)
         print(f"{pack.name}: {reading.summary()}", flush=True)
         sources = [s for s in reading.sources if len(s.hr) >= FRAMES and min(s.hr.shape[-2:]) >= 64 + SHIFT]
         np.random.default_rng(0).shuffle(sources)
-        for part in ("trained on", "held"):
+        for part, clips in found.items():
             alike = [s for s in sources if data.is_validation(s.group) == (part == "held")]
-            found += [(part, source) for source in alike[:clips]]
+            clips += [packed(source.hr[:FRAMES]) for source in alike[:most]]
+    for part, clips in found.items():
+        if not clips:
+            needed = f"{FRAMES} frames of {64 + SHIFT}x{64 + SHIFT} pixels"
+            raise data.DataError(f"the packs have no clip that was {part} and has {needed}: give more packs")
     return found
+
+
+def gain(truth: Frames, upscale: Upscaler, bicubic: Upscaler, name: str) -> tuple[float, float]:
+    """PSNR-Y over bicubic's, at frame 0 and settled."""
+    lr = to_clip(shrink(truth))
+    ours, plain = (curve(truth, play(way(lr), name)) for way in (upscale, bicubic))
+    return float(ours[0] - plain[0]), float(np.mean((ours - plain)[SETTLED:]))
 
 
 def windows(frames: Frames) -> list[Frames]:
     """The middle of a clip (N, H, W, 3), by LR pixels as training had them and by others."""
     height, width = (min(side - SHIFT, most) // 4 * 4 for side, most in zip(frames.shape[1:3], WINDOW, strict=True))
     top, left = ((side - SHIFT - part) // 8 * 4 for side, part in zip(frames.shape[1:3], (height, width), strict=True))
-    return [frames[:FRAMES, y : y + height, x : x + width] for y, x in ((top, left), (top + SHIFT, left + SHIFT))]
+    return [frames[:, y : y + height, x : x + width] for y, x in ((top, left), (top + SHIFT, left + SHIFT))]
 
 
 def summary(gains: NDArray[np.float64]) -> dict[str, dict[str, float]]:

@@ -90,12 +90,12 @@ def test_epe_is_the_length_of_the_error_where_the_match_lies_within_the_frame(
 
 
 def test_what_is_known_by_heart_is_measured_on_the_same_picture_by_other_pixels(pack: Path, tmp_path: Path) -> None:
-    frames = np.random.default_rng(0).integers(0, 256, (16, 101, 300, 3), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (3, 101, 300, 3), np.uint8)
     own, other = windows(frames)
-    assert own.shape == other.shape == (14, 96, 256, 3)
+    assert own.shape == other.shape == (3, 96, 256, 3)
     top, left = 0, 20  # multiples of 4, as training's LR pixels begin
-    assert np.array_equal(own, frames[:14, top : top + 96, left : left + 256])
-    assert np.array_equal(other, frames[:14, top + 2 : top + 98, left + 2 : left + 258])
+    assert np.array_equal(own, frames[:, top : top + 96, left : left + 256])
+    assert np.array_equal(other, frames[:, top + 2 : top + 98, left + 2 : left + 258])
     gains = np.array([[[3.0, 5.0], [1.0, 2.0]], [[4.0, 6.0], [4.0, 5.0]], [[2.0, 3.0], [1.0, 3.0]]])
     first, settled = summary(gains).values()
     assert (first["gain"], first["gain by other pixels"], first["learned by heart"]) == (3, 2, 1)
@@ -108,6 +108,14 @@ def test_what_is_known_by_heart_is_measured_on_the_same_picture_by_other_pixels(
         assert bicubic[part]["settled"]["clips"] == ours[part]["settled"]["clips"] == 1
         assert bicubic[part]["settled"]["gain"] == 0
         assert abs(ours[part]["settled"]["gain"]) > 0.01
+    (tmp_path / "index.json").write_text(json.dumps([{"file": str(pack / "0.avi"), "src": "index 0:x"}]))
+    command = [sys.executable, str(SCRIPTS / "measure_overfit.py"), "bicubic", "--packs", str(tmp_path), "--json", "a"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.fullmatch(
+        r"measure_overfit: the packs have no clip that was (trained on|held) and has 14 frames of 66x66 pixels: "
+        r"give more packs\n",
+        done.stderr,
+    )
 
 
 def test_a_run_that_failed_or_was_killed_is_named_and_can_be_made_again(pack: Path, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ CAMERA_SIZE = (288, 384)
 MADE_FRAMES, HELD_FRAMES = 64, 16
 """Of clips made from stills, and of those held for validation. The packs' clips are too short to learn from what a
 recurrence does to old states."""
-SMALLEST = 0.7
-"""Copies of a clip are of any size from here to the clip's own, as far as a crop still fits."""
+LEAST_SCALE = 0.7
+"""Copies of a clip are of any scale from here to 1, as far as a crop still fits."""
 VALIDATION_PER_SOURCE = 4
 """Clips of one source look alike: more of them only weigh it."""
 
@@ -306,13 +306,13 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
 def seen_anew(hr: Tensor, rng: np.random.Generator, crop: int) -> Tensor:
     """A clip (n, 3, H, W) uint8 smaller, and cut so that LR pixels fall elsewhere; as it is where no crop would fit.
 
-    Or a network learns by heart which LR pixels stand for which picture (README of the recipes).
+    From the same LR pixels again and again a network learns the clip by heart (scripts/recipes/README.md).
     """
     height, width = hr.shape[-2:]
     room = (SCALE * (crop + 2) - 1) / min(height, width)  # the crop, one LR pixel, and the 3 HR pixels that may be cut
     if room > 1:
         return hr
-    scale = rng.uniform(max(SMALLEST, room), 1)
+    scale = rng.uniform(max(LEAST_SCALE, room), 1)
     size = math.ceil(height * scale), math.ceil(width * scale)
     top, left = rng.integers(SCALE, size=2)
     bottom, right = (end - (end - start) % SCALE for start, end in zip((top, left), size, strict=True))
