@@ -11,7 +11,7 @@ A row is a filter, an input size and a format. Every figure of it comes from a p
   memory and are played over and over (the filter `source` is that clip alone); `cpu_cores` that vspipe keeps busy, and
   `peak_gb` of device memory meanwhile by the driver's count, of which `context_gb` is what an idle process of PyTorch
   holds. Nothing else may run on the card.
-- `seek_ms_*`: 50 random frames, one at a time, for a minute at most.
+- `seek_ms_*`: 50 random frames, one at a time, for three minutes at most.
 - `first_frame_s`: from vspipe's start to the first frame, and `first_frame_cold_s` with no kernel compiled before.
 - `network_fps`: replays of CUDA graphs of the recurrent step and of a group's flow, per frame: no pixels, no copies.
 

@@ -18,7 +18,7 @@ from benchmarking.identity import shape
 from benchmarking.jobs import BURST, LIMIT, WARM_UP, Job, RowError, environment
 
 SEEKS = 50
-SEEKING = 60
+SEEKING = 180
 """Seconds after which there are no more."""
 
 SEEK_SPAN = 1000

@@ -16,7 +16,7 @@ BURST = 15
 LARGEST = 960 * 540
 """Pixels of an input that is played for all frames that are asked for."""
 
-LIMIT = 300
+LIMIT = 600
 """Seconds after which a child is given up."""
 
 
