@@ -67,14 +67,16 @@ def test_start_weights_without_raft_do_for_a_run_that_has_it_from_elsewhere(tmp_
         assert all(torch.equal(t, found[n]) for n, t in load_file(raft).items() if n.startswith("raft."))
 
 
-@pytest.mark.parametrize("name", ["rafrvsr", "rafrvsr-texture", "rafrvsr-hq-real", "rafrvsr-bd", "frvsr-bd"])
+@pytest.mark.parametrize(
+    "name", [path.stem for path in sorted(RECIPES.glob("*.toml")) if "\nstart = " in path.read_text()]
+)
 def test_a_fine_tune_asks_for_the_weights_that_it_starts_from(name: str) -> None:
     with pytest.raises(RecipeError, match=r"start = .weights of .*: there is no such file; .* start=FILE"):
         make_net(load(RECIPES / f"{name}.toml"), CPU)
 
 
 def test_the_default_starts_from_the_shipped_trunk() -> None:
-    for name in ("rafrvsr", "rafrvsr-bd"):
+    for name in ("rafrvsr", "rafrvsr-bd", "rafrvsr-bi-long"):
         make_net(load(RECIPES / f"{name}.toml", [f"start={TRUNK}"]), CPU)
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training import data, layers, motion, real
 from vs_rafrvsr.training.checkpoint import fingerprint
-from vs_rafrvsr.training.degrade import AT_ONCE, degrade
+from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import FLOW_PARTS, Net
@@ -31,8 +30,6 @@ CAMERA_SIZE = (288, 384)
 MADE_FRAMES, HELD_FRAMES = 64, 16
 """Of clips made from stills, and of those held for validation. The packs' clips are too short to learn from what a
 recurrence does to old states."""
-LEAST_SCALE = 0.7
-"""Copies of a clip are of any scale from here to 1, as far as a crop still fits."""
 VALIDATION_PER_SOURCE = 4
 """Clips of one source look alike: more of them only weigh it."""
 
@@ -285,7 +282,7 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     name = f"{source.name}#{variant}" if variant else source.name
     hr = torch.from_numpy(source.hr).to(device)
     if variant:
-        hr = seen_anew(hr, _generator(f"{seed}:view:{name}"), recipe.crop)
+        hr = cut_anew(hr, _generator(f"{seed}:cut:{name}"), recipe.crop)
     if source.lr is not None:
         if recipe.data.degradation != "bi":
             raise data.DataError(
@@ -303,24 +300,17 @@ def _bare(source: data.Source, variant: int, seed: int, recipe: Recipe, device: 
     return PoolClip(name, source.group, hr, lr, flow, weight, _is_made(source.name))
 
 
-def seen_anew(hr: Tensor, rng: np.random.Generator, crop: int) -> Tensor:
-    """A clip (n, 3, H, W) uint8 smaller, and cut so that LR pixels fall elsewhere; as it is where no crop would fit.
+def cut_anew(hr: Tensor, rng: np.random.Generator, crop: int) -> Tensor:
+    """A clip (n, 3, H, W) cut so that its LR pixels fall elsewhere; as it is where a crop would no longer fit.
 
     From the same LR pixels again and again a network learns the clip by heart (scripts/recipes/README.md).
     """
     height, width = hr.shape[-2:]
-    room = (SCALE * (crop + 2) - 1) / min(height, width)  # the crop, one LR pixel, and the 3 HR pixels that may be cut
-    if room > 1:
+    if min(height, width) < SCALE * (crop + 2):
         return hr
-    scale = rng.uniform(max(LEAST_SCALE, room), 1)
-    size = math.ceil(height * scale), math.ceil(width * scale)
     top, left = rng.integers(SCALE, size=2)
-    bottom, right = (end - (end - start) % SCALE for start, end in zip((top, left), size, strict=True))
-    smaller = [
-        F.interpolate(frames.float(), size, mode="bicubic", antialias=True).clamp(0, 255).round().to(torch.uint8)
-        for frames in hr.split(AT_ONCE)
-    ]
-    return torch.cat(smaller)[..., top:bottom, left:right].contiguous()
+    bottom, right = (end - (end - start) % SCALE for start, end in ((top, height), (left, width)))
+    return hr[..., top:bottom, left:right].contiguous()
 
 
 def _generator(name: str) -> np.random.Generator:

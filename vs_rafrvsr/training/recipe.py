@@ -22,8 +22,8 @@ class Data:
     degradation: Literal["bi", "bd", "bd-1.5", "real"] = "bi"
     """A key of `degrade.PHASE`."""
     variants: int = 1
-    """How many of every filmed training clip: itself, and copies of another size (`prepare.seen_anew`); each is damaged
-    in its own way where the degradation is random."""
+    """How many of every filmed training clip: itself, and copies cut elsewhere (`prepare.cut_anew`); each is damaged in
+    its own way where the degradation is random."""
     subset: int = 0
     """Vimeo-90K: train on so many clips of its list, drawn by the seed; 0 for all."""
     validation_every: int = VALIDATION_EVERY
