@@ -22,7 +22,7 @@ CURVES = {
     "real_settled": "Validation, real video: PSNR-Y in dB",
     "camera_settled": "Validation, camera motion over stills: PSNR-Y in dB",
     "shown_settled": "Clips to look at: PSNR-Y in dB",
-    "loss": "Training loss",
+    "loss": "Training loss, of each run's own kind",
 }
 """Columns of curves.csv that are drawn."""
 SETTLED = {"real_settled": "filmed, dB", "camera_settled": "made, dB"}
