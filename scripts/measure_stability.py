@@ -37,11 +37,11 @@ def main() -> None:
     setting = {"machine": machine(options.device), "frames": options.frames}
     result = opened(options.json, setting, marks) | {"unit": UNIT}
     options.json.parent.mkdir(parents=True, exist_ok=True)
+    ways = {n: upscaler(m, PROTOCOLS["bi"], options.device, chunk=NEVER, scenecut="off") for n, m in models.items()}
     for clip_name, frames in read_truth(options.truth).items():
         truth = frames[to_and_fro(torch.arange(options.frames), len(frames))[0].numpy()]
         clip = to_clip(shrink(truth))
-        for name, model in models.items():
-            upscale = upscaler(model, PROTOCOLS["bi"], options.device, chunk=NEVER, scenecut="off")
+        for name, upscale in ways.items():
             found = curve(truth, play(upscale(clip), f"{clip_name} {name}"))
             means = [float(np.mean(found[at : at + STRETCH])) for at in range(0, len(found), STRETCH)]
             weighed = {"weights": marks[name]} if marks[name] else {}

@@ -167,7 +167,7 @@ def test_packs_are_trained_on_clips_shown_and_the_flow_kept(pack: Path, tmp_path
     recipe.write_text(
         "steps = 4\nbatch = 2\nframes = 3\ncrop = 8\nwarm_up = 1\nreport_every = 2\nvalidate_every = 4\n"
         "model = { channels = 4, blocks = 1 }\nflow = { updates = 1 }\n"
-        "data = { validation_every = 3, stills_clips = 4, layered_clips = 4 }\n"
+        "data = { validation_every = 3, stills_clips = 4 }\n"
     )
     shown = tmp_path / "shown"
     for t, frame in enumerate(clip("shown", 8, 64, 96, seed=50).hr):

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from tests.training.fabricated import clip, picture, write_image
 from vs_rafrvsr.models.warp import warp
-from vs_rafrvsr.training import layers
 from vs_rafrvsr.training import prepare as subject
 from vs_rafrvsr.training.data import Source, is_validation
 from vs_rafrvsr.training.degrade import degrade
@@ -22,7 +19,7 @@ CPU = torch.device("cpu")
 NAMES = [f"owner{i}/repo{i}" for i in range(12)]  # owner2's is held for validation
 RECIPE = change(
     Recipe(name="tiny"),
-    {"model": {"channels": 4, "blocks": 1}, "flow": {"updates": 1}, "data": {"stills_clips": 2, "layered_clips": 0}},
+    {"model": {"channels": 4, "blocks": 1}, "flow": {"updates": 1}, "data": {"stills_clips": 2}},
 )
 
 
@@ -195,24 +192,3 @@ def test_flow_comes_from_the_cache_the_second_time(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(subject, "clip_flow", None)
     again = made(RECIPE, tmp_path)
     assert all(torch.equal(a.flow, b.flow) for a, b in zip(first.train, again.train, strict=True))
-
-
-def test_layered_clips_are_split_by_source_and_mix_no_held_still_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    shades = {NAMES[i]: 20 * i for i in range(6)}
-    stills = [Source(f"{n}.jpg", n, np.full((1, 3, 96, 96), shade, np.uint8)) for n, shade in shades.items()]
-    pairs, layered = list[set[bool]](), layers.layered
-
-    def watched(back: Tensor, other: Tensor, *rest: Any) -> Any:  # noqa: ANN401  (layered's)
-        names = list(shades)
-        pairs.append({is_validation(names[int(picture.flatten()[0]) // 20]) for picture in (back, other)})
-        return layered(back, other, *rest)
-
-    monkeypatch.setattr(layers, "layered", watched)
-    recipe = change(RECIPE, {"data": {"stills_clips": 0, "layered_clips": 12}})
-    torch.manual_seed(0)
-    found = prepare(Material([], stills), recipe, make_net(recipe, CPU), CPU, None, Shape(area=64))
-    assert len(pairs) == 12
-    assert all(len(sides) == 1 for sides in pairs)
-    assert [c.name for c in found.layered] == [f"layered/2/{NAMES[2]}.jpg", f"layered/8/{NAMES[2]}.jpg"]
-    assert len(found.train) == 10
-    assert all(c.camera for c in (*found.train, *found.layered))

@@ -13,12 +13,7 @@ from vs_rafrvsr.training.loop import Trainer
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import is_plain
 
-VALIDATED_ON = {
-    "real": "filmed clips",
-    "clean": "filmed clips, undamaged",
-    "camera": "stills in motion",
-    "layered": "layers in motion",
-}
+VALIDATED_ON = {"real": "filmed clips", "clean": "filmed clips, undamaged", "camera": "stills in motion"}
 """Columns of a run's curves in words."""
 
 

@@ -287,7 +287,7 @@ class Trainer:
 
     def _judges(self) -> dict[str, list[PoolClip]]:
         """Validation clips by the name of their columns."""
-        kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "clean", "camera", "layered", "shown")}
+        kinds = {kind: getattr(self.prepared, kind) for kind in ("real", "clean", "camera", "shown")}
         return {kind: clips for kind, clips in kinds.items() if clips}
 
     def _report(self, row: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,15 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vs_rafrvsr.models.warp import SCALE
-from vs_rafrvsr.training import data, layers, motion, real
+from vs_rafrvsr.training import data, motion, real
 from vs_rafrvsr.training.checkpoint import fingerprint
 from vs_rafrvsr.training.degrade import degrade
 from vs_rafrvsr.training.pool import PoolClip
 from vs_rafrvsr.training.recipe import Recipe
 from vs_rafrvsr.training.variants import FLOW_PARTS, Net
 
-CAMERA, LAYERED = "camera/", "layered/"
-"""Names of clips made from stills begin so: one in motion, or something in motion before it."""
+CAMERA = "camera/"
+"""Names of clips made from stills begin so."""
 CAMERA_SIZE = (288, 384)
 MADE_FRAMES, HELD_FRAMES = 64, 16
 """Of clips made from stills, and of those held for validation. The packs' clips are too short to learn from what a
@@ -43,8 +43,6 @@ class Prepared:
     """Validation clips of real video."""
     camera: list[PoolClip]
     """Validation clips of camera motion over stills: sharp and free of compression, so that time has more to give."""
-    layered: list[PoolClip] = field(default_factory=list)
-    """Validation clips of something that moves over a still (`layers`): where the flow is wrong."""
     clean: list[PoolClip] = field(default_factory=list)
     """The clips of `real` by bicubic, where those are damaged: what a clean source gets."""
     shown: list[PoolClip] = field(default_factory=list)
@@ -105,7 +103,6 @@ def prepare(
 
     whole += fast_clips([s for s in whole if not held(s.group)], recipe)
     whole += camera_clips(material.stills, recipe, device, shape)
-    whole += layered_clips(material.stills, recipe, device, shape)
 
     def made(wanted: tuple[data.Source, int, Recipe]) -> PoolClip:
         source, variant, plan = wanted
@@ -125,11 +122,11 @@ def prepare(
         flows = _flows(clips, flow_net, recipe, cache)
         clips = [replace(c, flow=flow) for c, flow in zip(clips, flows, strict=True)]
     seen: Counter[tuple[str, str]] = Counter()
-    kept: dict[str, list[PoolClip]] = {"real": [], "camera": [], "layered": [], "clean": []}
+    kept: dict[str, list[PoolClip]] = {"real": [], "camera": [], "clean": []}
     for clip, (_, _, plan) in zip(clips, wanted, strict=True):
         if held(clip.source):
             filmed = "real" if plan is recipe else "clean"
-            kind = filmed if not clip.camera else "layered" if clip.name.startswith(LAYERED) else "camera"
+            kind = "camera" if clip.camera else filmed
             seen[clip.source, kind] += 1
             if seen[clip.source, kind] <= VALIDATION_PER_SOURCE:
                 kept[kind].append(clip)
@@ -154,7 +151,7 @@ def _clean(recipe: Recipe) -> Recipe:
 
 
 def _is_made(name: str) -> bool:
-    return name.startswith((CAMERA, LAYERED))
+    return name.startswith(CAMERA)
 
 
 def _is_held(group: str, recipe: Recipe) -> bool:
@@ -186,61 +183,22 @@ def fast_clips(clips: Sequence[data.Source], recipe: Recipe) -> list[data.Source
 def camera_clips(
     stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
 ) -> list[data.Source]:
-    """`data.stills_clips` clips under smooth camera motion."""
-
-    def make(still: data.Source, chance: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
-        maps, size = motion.path(chance, frames, _camera(recipe)), _camera_size(shape)
-        return motion.render(_picture(still, device), maps, size), motion.exact_flow(maps, size, device)
-
-    return _of_stills(stills, recipe.data.stills_clips, CAMERA, "", recipe, make)
-
-
-def layered_clips(
-    stills: Sequence[data.Source], recipe: Recipe, device: torch.device, shape: Shape
-) -> list[data.Source]:
-    """`data.layered_clips` clips of something that moves over a still; both of a held clip's stills are held."""
-
-    def make(still: data.Source, chance: np.random.Generator, frames: int) -> tuple[Tensor, Tensor]:
-        others = [s for s in stills if _is_held(s.group, recipe) == _is_held(still.group, recipe)]
-        behind, before = (_picture(s, device) for s in (still, others[chance.integers(len(others))]))
-        return layers.layered(behind, before, chance, frames, _camera_size(shape), _camera(recipe))
-
-    return _of_stills(stills, recipe.data.layered_clips, LAYERED, LAYERED, recipe, make)
-
-
-def _of_stills(
-    stills: Sequence[data.Source],
-    count: int,
-    prefix: str,
-    salt: str,
-    recipe: Recipe,
-    make: Callable[[data.Source, np.random.Generator, int], tuple[Tensor, Tensor]],
-) -> list[data.Source]:
-    """So many clips and their flow by `make`, of the stills in turn; `salt` gives a kind of clips luck of its own.
+    """`data.stills_clips` clips of the stills in turn under smooth camera motion, and their flow.
 
     Each is damaged in one way and drawn as often as a filmed clip in all its variants.
     """
+    camera = motion.Camera(step=recipe.data.stills_step)
+    size = CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
     clips = []
-    for index in range(count if stills else 0):
+    for index in range(recipe.data.stills_clips if stills else 0):
         still = stills[index % len(stills)]
         frames = HELD_FRAMES if _is_held(still.group, recipe) else MADE_FRAMES
-        hr, flow = make(still, _generator(f"{_seed(still.group, recipe)}:{salt}{index}:{still.name}"), frames)
-        made = hr.cpu().numpy(), flow.half().cpu().numpy()
+        maps = motion.path(_generator(f"{_seed(still.group, recipe)}:{index}:{still.name}"), frames, camera)
+        hr = motion.render(torch.from_numpy(still.hr[0]).to(device), maps, size).cpu().numpy()
+        flow = motion.exact_flow(maps, size, device).half().cpu().numpy()
         weight = float(recipe.data.variants)
-        clips.append(data.Source(f"{prefix}{index}/{still.name}", still.group, made[0], flow=made[1], weight=weight))
+        clips.append(data.Source(f"{CAMERA}{index}/{still.name}", still.group, hr, flow=flow, weight=weight))
     return clips
-
-
-def _camera(recipe: Recipe) -> motion.Camera:
-    return motion.Camera(step=recipe.data.stills_step)
-
-
-def _camera_size(shape: Shape) -> tuple[int, int]:
-    return CAMERA_SIZE if shape.area is None else (shape.area, shape.area)
-
-
-def _picture(still: data.Source, device: torch.device) -> Tensor:
-    return torch.from_numpy(still.hr[0]).to(device)
 
 
 def clip_flow(net: Net, lr: Tensor) -> Tensor:

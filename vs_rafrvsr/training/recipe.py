@@ -37,8 +37,6 @@ class Data:
     """Range of the camera's sampling step in pixels of the still: below 1 the clips are soft."""
     stills_clips: int = 180
     """Camera clips to make."""
-    layered_clips: int = 120
-    """Clips to make of something that moves over a still, drawn as camera clips are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +197,7 @@ REHEARSAL = {
     "frames": 3,
     "crop": 16,
     "model": {"channels": 8, "blocks": 1},
-    "data": {"stills_clips": 20, "layered_clips": 20},
+    "data": {"stills_clips": 20},
 }
 """Changes that make any run small enough to rehearse on a CPU."""
 
