@@ -55,6 +55,11 @@ MODELS = {
             file="rafrvsr-bi.safetensors",
             summary="clean clips that were downscaled: sharper there, but takes noise for detail",
         ),
+        ModelRow(
+            name="rafrvsr-bd",
+            file="rafrvsr-bd.safetensors",
+            summary="the BD benchmark alone: elsewhere its picture lies 1.5 output pixels off",
+        ),
     )
 }
 
