@@ -49,21 +49,21 @@ class Damage:
 
 
 def draw(rng: np.random.Generator) -> Damage:
-    """A clip's damage. Most are compressed, as nearly all video is, and a fifth of those nothing else."""
+    """A clip's damage. Most are compressed, as nearly all video is, and a third of those nothing else."""
     if rng.random() < CLEAN:
         return Damage()
     chance = rng.random(6)
     name = "libx264" if rng.random() < 0.6 else "libx265"
     preset = "medium" if rng.random() < 0.5 else "veryfast"
     return Damage(
-        blur=(*rng.uniform(0.4, 2.4, 2), rng.uniform(0, math.pi)) if chance[0] < 0.4 else None,
-        middle=rng.uniform(0.35, 0.9) if chance[1] < 0.2 else None,
+        blur=(*rng.uniform(0.4, 2.4, 2), rng.uniform(0, math.pi)) if chance[0] < 0.3 else None,
+        middle=rng.uniform(0.35, 0.9) if chance[1] < 0.15 else None,
         resampler=RESAMPLERS[rng.integers(len(RESAMPLERS))],
-        noise=rng.uniform(0.5, 12) if chance[2] < 0.4 else 0.0,
-        shot=rng.uniform(1, 12) if chance[3] < 0.2 else 0.0,
+        noise=rng.uniform(0.5, 12) if chance[2] < 0.3 else 0.0,
+        shot=rng.uniform(1, 12) if chance[3] < 0.15 else 0.0,
         grey=rng.random() < 0.4,
         quality=int(rng.integers(50, 96)) if chance[4] < 0.1 else None,
-        codec=Codec(name=name, crf=int(rng.integers(16, 38)), preset=preset) if chance[5] < 0.8 else None,
+        codec=Codec(name=name, crf=int(rng.integers(16, 38)), preset=preset) if chance[5] < 0.85 else None,
     )
 
 
