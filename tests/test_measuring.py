@@ -28,6 +28,7 @@ def run(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     [
         ("measure_stability", "rafrvsr --truth nowhere --json a.json", "'nowhere'"),
         ("measure_stability", "rafrvsr --truth nowhere --json a.json --frames 50", "give a multiple of that"),
+        ("measure_stability", "rafrvsr-bd --truth nowhere --json a.json", "its own degradation, or another model"),
         ("measure_recurrence", "", "give --vid4 DIR, --clip VIDEO or both"),
         ("measure_recurrence", "--vid4 nowhere", "'nowhere'"),
         ("measure_scenecut", "--data nowhere", "nowhere: 0 sources for the reporting half"),

@@ -122,7 +122,7 @@ def upscaler(model: str, protocol: Protocol, device: str, **options: str | int) 
     if own != phase:
         raise EvaluationError(
             f"{model} was trained for samples at phase {own}, protocol {protocol.name} has {phase}: it would lie "
-            f"{abs(own - phase)} pixels off; choose a protocol of its own degradation"
+            f"{abs(own - phase)} pixels off; use a protocol of its own degradation, or another model"
         )
     chosen = {"model" if model in MODELS else "weights": model}
     return lambda clip: core.rafrvsr.Upscale(clip, device=device, **chosen, **options)
