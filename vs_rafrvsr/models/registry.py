@@ -60,6 +60,11 @@ MODELS = {
             file="rafrvsr-bd.safetensors",
             summary="the BD benchmark alone: elsewhere its picture lies 1.5 output pixels off",
         ),
+        ModelRow(
+            name="frvsr-bi",
+            file="frvsr-bi.safetensors",
+            summary="FRVSR as published, trained as long as rafrvsr-bi: to compare with, on the same clips",
+        ),
     )
 }
 
