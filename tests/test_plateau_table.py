@@ -47,9 +47,9 @@ def test_every_run_stands_beside_its_own_baseline(tmp_path: Path) -> None:
         (tmp_path / name / "failed.json").write_text(json.dumps(result("failed", {}, 0, 0) | {"final": None}))
     command = [sys.executable, "scripts/plateau_table.py", "one", "two", "--json", "out.json"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    rows = [
-        row.split("|") for row in (tmp_path / "scripts/recipes/README.md").read_text().splitlines() if "100 |" in row
-    ]
+    text = (tmp_path / "scripts/recipes/README.md").read_text()
+    table = text.partition("<!-- runs: by scripts/plateau_table.py -->")[2].partition("<!-- end of runs -->")[0]
+    rows = [row.split("|") for row in table.strip().splitlines()[2:]]
     found = [(row[1].strip(), row[2].strip(), row[-2].strip()) for row in rows]
     assert found == [
         ("1", "baseline", ""),

@@ -71,11 +71,11 @@ def total_variation(clip: Clip) -> Tensor:
 
 
 def detail(clip: Clip) -> Tensor:
-    """4 |m(d) - m(d of the truth)| + |m(|d|) - m(|d| of the truth)|: as much detail as the truth has, and no pattern.
+    """4 |m(d) - m(d of the truth)| + |m(|d|) - m(|d| of the truth)|: as much detail as the truth has, in no lattice.
 
     d is the mean of RGB minus its mean in 3x3 pixels; m averages each of the 16 places in an LR pixel by itself, over
     windows of 4x4 LR pixels that overlap by half. Per-pixel terms leave out detail whose place is unknown, and under a
-    perceptual term the network draws it where that likes it, in the same pattern within every LR pixel. Our own.
+    perceptual term the network draws it alike in every LR pixel. Our own.
     """
     ours, true = _detail(clip.output), _detail(clip.truth)
     error = 4 * (_by_place(ours) - _by_place(true)).abs() + (_by_place(_size(ours)) - _by_place(_size(true))).abs()
