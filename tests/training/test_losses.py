@@ -92,42 +92,6 @@ def test_later_frames_weigh_more_and_the_mean_stays() -> None:
     assert losses.frame_weights(3, 2).tolist() == pytest.approx([0.5, 1, 1.5])
 
 
-def checkerboard(side: int) -> Tensor:
-    """(1, 1, 3, side, side) of 1 and -1 in turn."""
-    return (1 - 2 * (torch.arange(side)[:, None] + torch.arange(side)).remainder(2)).float().expand(1, 1, 3, -1, -1)
-
-
-def test_detail_of_a_checkerboard() -> None:
-    """Nine pixels have a ninth of their centre as mean, so eight ninths are detail; fewer do at the border."""
-    side, strength = 256, 0.09
-    found = losses.detail(clip_of(0.5 + strength * checkerboard(side), torch.full((1, 1, 3, side, side), 0.5)))
-    assert found.tolist() == pytest.approx([5 * 0.08], rel=0.02)
-
-
-def test_detail_is_of_no_brightness() -> None:
-    truth = torch.rand(1, 2, 3, 64, 64)
-    assert losses.detail(clip_of(truth + 0.25, truth)).tolist() == pytest.approx([0, 0], abs=1e-6)
-
-
-def test_detail_elsewhere_costs_less_than_none_and_far_less_than_a_pattern() -> None:
-    torch.manual_seed(0)
-    truth, other = (0.5 + 0.05 * torch.randn(2, 1, 1, 1, 256, 256)).expand(-1, -1, -1, 3, -1, -1)
-    flat = torch.full_like(truth, 0.5)
-    cost = {
-        name: losses.detail(clip_of(output, truth)).item()
-        for name, output in (("elsewhere", other), ("none", flat), ("pattern", flat + 0.05 * checkerboard(256)))
-    }
-    assert 0 < cost["elsewhere"] < 0.9 * cost["none"]
-    assert 2 * cost["elsewhere"] < cost["pattern"]
-
-
-def test_a_frame_without_detail_has_a_gradient() -> None:
-    output = torch.full((1, 1, 3, 32, 32), 0.5, requires_grad=True)
-    losses.detail(clip_of(output, torch.rand(1, 1, 3, 32, 32))).sum().backward()
-    assert output.grad is not None
-    assert output.grad.isfinite().all()
-
-
 def test_total_weighs_terms_and_frames() -> None:
     output = torch.zeros(1, 2, 3, 4, 4)
     output[0, 1] = 1

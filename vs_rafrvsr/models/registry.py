@@ -63,7 +63,7 @@ MODELS = {
         ModelRow(
             name="frvsr-bi",
             file="frvsr-bi.safetensors",
-            summary="FRVSR as published, trained as long as rafrvsr-bi: to compare with, on the same clips",
+            summary="clean clips that were downscaled, by the network of FRVSR: to compare rafrvsr-bi with",
         ),
     )
 }

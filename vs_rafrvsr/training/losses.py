@@ -21,9 +21,6 @@ from vs_rafrvsr.training import checkpoint
 from vs_rafrvsr.training.recipe import RecipeError
 
 CHARBONNIER_EPSILON = 1e-3
-DETAIL_EPSILON = 1e-3
-DETAIL_WINDOW = 4
-"""LR pixels a side over which `detail` is averaged."""
 
 
 class Clip(NamedTuple):
@@ -70,18 +67,6 @@ def total_variation(clip: Clip) -> Tensor:
     return per_frame((dx**2 + dy**2 + 1e-12).sqrt())
 
 
-def detail(clip: Clip) -> Tensor:
-    """4 |m(d) - m(d of the truth)| + |m(|d|) - m(|d| of the truth)|: as much detail as the truth has, in no lattice.
-
-    d is the mean of RGB minus its mean in 3x3 pixels; m averages each of the 16 places in an LR pixel by itself, over
-    windows of 4x4 LR pixels that overlap by half. Per-pixel terms leave out detail whose place is unknown, and under a
-    perceptual term the network draws it alike in every LR pixel. Our own.
-    """
-    ours, true = _detail(clip.output), _detail(clip.truth)
-    error = 4 * (_by_place(ours) - _by_place(true)).abs() + (_by_place(_size(ours)) - _by_place(_size(true))).abs()
-    return per_frame(error.unflatten(0, clip.output.shape[:2]))
-
-
 def flow_lr(clip: Clip) -> Tensor:
     """(warp(lr[t-1], flow[t]) - lr[t])^2 (FRVSR, arXiv 1801.04590, section 3.3)."""
     return _warp_error(clip.lr, clip)
@@ -105,22 +90,6 @@ def _warp_error(frames: Tensor, clip: Clip) -> Tensor:
     """Squared error of each of `frames` (B, T, 3, h, w), warped to its successor's place, against that LR frame."""
     moved = warp(frames[:, :-1].flatten(0, 1), clip.flow[:, 1:].flatten(0, 1))
     return F.pad(per_frame((moved.view_as(clip.lr[:, 1:]) - clip.lr[:, 1:]) ** 2), (1, 0))
-
-
-def _detail(frames: Tensor) -> Tensor:
-    """(B, T, 3, H, W) -> (B * T, 1, H, W): the mean of RGB minus its mean in 3x3 pixels, fewer at the border."""
-    grey = frames.flatten(0, 1).mean(1, keepdim=True)
-    return grey - F.avg_pool2d(grey, 3, 1, padding=1, count_include_pad=False)
-
-
-def _by_place(x: Tensor) -> Tensor:
-    """(N, 1, H, W) -> (N, 16, rows, columns): means over DETAIL_WINDOW^2 LR pixels of each place in them."""
-    return F.avg_pool2d(F.pixel_unshuffle(x, SCALE), DETAIL_WINDOW, DETAIL_WINDOW // 2)
-
-
-def _size(x: Tensor) -> Tensor:
-    """|x|, with a derivative at 0."""
-    return (x**2 + DETAIL_EPSILON**2).sqrt()
 
 
 class Perceptual(nn.Module):
@@ -198,7 +167,6 @@ TERMS: dict[str, Term] = {
     "mse": mse,
     "charbonnier": charbonnier,
     "total_variation": total_variation,
-    "detail": detail,
     "flow": flow_lr,
     "flow_original": flow_original,
     "flow_known": flow_known,

@@ -77,7 +77,6 @@ class Losses:
     mse: float = 0.0
     perceptual: float = 0.0
     total_variation: float = 0.0
-    detail: float = 0.0
     flow: float = 0.0
     flow_original: float = 0.0
     flow_known: float = 0.0
