@@ -65,6 +65,11 @@ MODELS = {
             file="frvsr-bi.safetensors",
             summary="clean clips that were downscaled, by the network of FRVSR: to compare rafrvsr-bi with",
         ),
+        ModelRow(
+            name="frvsr-bd",
+            file="frvsr-bd.safetensors",
+            summary="the BD benchmark alone, by the network of FRVSR: to compare rafrvsr-bd with",
+        ),
     )
 }
 
