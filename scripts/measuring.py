@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,37 @@ def opened(file: Path, setting: dict[str, Any], marks: dict[str, str | None]) ->
     Raises:
         EvaluationError: its figures were made in another way, or are of other weights of the same name.
     """
+    result = held(file, setting) or {**setting, "unit": "mean of the clips' means over frames", "models": {}}
+    refuse_others(file, {name: model.get("weights") for name, model in result["models"].items()}, marks)
+    return result
+
+
+def held(file: Path, setting: dict[str, Any]) -> dict[str, Any] | None:
+    """What a file holds so far, if it is there.
+
+    Raises:
+        EvaluationError: its figures were made in another way.
+    """
     if not file.exists():
-        return {**setting, "unit": "mean of the clips' means over frames", "models": {}}
-    held: dict[str, Any] = json.loads(file.read_text())
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
     for key, value in setting.items():
-        if held.get(key) != json.loads(json.dumps(value)):
+        if found.get(key) != json.loads(json.dumps(value)):
             raise EvaluationError(
-                f"{file} holds figures with {key} {held.get(key)}, not {value}: they must not be mixed; "
+                f"{file} holds figures with {key} {found.get(key)}, not {value}: they must not be mixed; "
                 "write to another file"
             )
+    return found
+
+
+def refuse_others(file: Path, known: Mapping[str, str | None], marks: Mapping[str, str | None]) -> None:
+    """See to it that a file's figures are of the weights that are about to be measured.
+
+    Raises:
+        EvaluationError: it has some of other weights of the same name.
+    """
     for name, mark in marks.items():
-        if name in held["models"] and held["models"][name].get("weights") != mark:
+        if name in known and known[name] != mark:
             raise EvaluationError(
                 f"{file} holds figures of other weights named {name}: take them out of it, or write to another file"
             )
-    return held

@@ -4,7 +4,8 @@
 DIR holds a folder of truth frames per clip. The LR clip stays clean, gets Gaussian noise (sigma of 255), or goes
 through H.264, and every model upscales it through the plugin. There are two tables, since each model is fed its own
 phase: BI input, scored as `bi` of scripts/evaluate.py, and BD input, scored as `bd`; bicubic, aligned, is in both,
-named or not.
+named or not. The file of results is added to, so that models can be measured one after the other, and a run that was
+stopped goes on; figures of another machine, truth, damage or weights of the same name are refused.
 
 Residual noise: where the truth is flat (the standard deviation of Y in the 9x9 window around a pixel is under 2), the
 root mean square of output - truth on Y, mean over frames, then over clips; divided by bicubic's of the same row. Above
@@ -18,7 +19,6 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from evaluating.scoring import (
     DIGITS,
     Clips,
     Scores,
+    Upscaler,
     damaged,
     fingerprint,
     judge,
@@ -42,7 +43,7 @@ from evaluating.scoring import (
     upscaler,
     weights_of,
 )
-from measuring import run_script
+from measuring import held, refuse_others, run_script
 from rich.console import Console
 from rich.table import Table
 
@@ -73,29 +74,34 @@ def main() -> None:
     """The command line."""
     args = arguments()
     started = time.monotonic()
+    models = named(args.models)
+    marks = {name: weights.read_fingerprint(weights_of(model)) for name, model in models.items()}
     reading = data.read_folders(args.truth, shortest=2, multiple=SCALE)
     if args.rehearse:
         reading.sources = [dataclasses.replace(s, hr=s.hr[:4, :, :128, :192]) for s in reading.sources[:1]]
     print(reading.summary())
     truth = {source.name: packed(source.hr) for source in reading.sources}
-    result: dict[str, Any] = {
+    lr = {name: damaged_rows(reading.sources, PROTOCOLS[name]) for name in TABLES}
+    setting = {
         "machine": machine(args.device),
         "truth": {"clips": {name: len(frames) for name, frames in truth.items()}, "sha256": fingerprint(truth)},
-        "weights": {name: weights.read_fingerprint(weights_of(m)) for name, m in named(args.models).items()},
-        "tables": {},
+        "lr": {name: {label: fingerprint(clips) for label, clips in rows.items()} for name, rows in lr.items()},
     }
+    result = held(args.json, setting) or {**setting, "weights": {}, "tables": empty_tables()}
+    refuse_others(args.json, result["weights"], marks)
+    result["weights"] |= marks
     lpips = judge(args.features, args.device)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        protocol = PROTOCOLS[name]
-        clean = {source.name: small(source, protocol) for source in reading.sources}
-        rows: dict[str, dict[str, Scores]] = {}
-        result["tables"][name] = {"protocol": dataclasses.asdict(protocol), "rows": rows}
-        for label, row in measured(protocol, args.models, truth, clean, lpips, args.device):
-            rows[label] = row
-            result["seconds"] = round(time.monotonic() - started)
-            args.json.write_text(json.dumps(result, indent=1) + "\n")
-        Console(width=120).print(table(protocol, rows))
+    for name, table in result["tables"].items():
+        protocol, baseline = PROTOCOLS[name], TABLES[name]
+        own = {n: model for n, model in models.items() if phase_of(model) == PHASE[protocol.degradation]}
+        ways = {n: upscaler(model, protocol, args.device) for n, model in {baseline: baseline, **own}.items()}
+        for label, row in table["rows"].items():
+            for model in [n for n in ways if n not in row]:
+                row[model] = scores(protocol, ways[model], truth, lr[name][label], lpips, row.get(baseline))
+                args.json.write_text(json.dumps(result, indent=1) + "\n")
+                print(f"{name}, {label}, {model}: {time.monotonic() - started:.0f} s", flush=True)
+        Console(width=120).print(listing(protocol, table["rows"]))
 
 
 def arguments() -> argparse.Namespace:
@@ -112,33 +118,44 @@ def arguments() -> argparse.Namespace:
     return args
 
 
-def measured(
-    protocol: Protocol, models: list[str], truth: Clips, clean: Clips, lpips: Lpips | None, device: str
-) -> Iterator[tuple[str, dict[str, Scores]]]:
-    """A row for every damage: the means of bicubic and of the models of the protocol's phase."""
-    baseline = TABLES[protocol.name]
-    own = [baseline, *(model for model in models if phase_of(model) == PHASE[protocol.degradation])]
-    ways = {name: upscaler(model, protocol, device) for name, model in named(own).items()}
-    for label, damage in DAMAGE.items():
-        lr = {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            parts = {model: measure(pool, protocol, way, truth, lr, lpips, WANTED) for model, way in ways.items()}
-        row = {model: mean([clip.result() for clip in clips.values()]) for model, clips in parts.items()}
-        for scores in row.values():
-            if "flat noise" in scores:
-                scores["residual noise"] = scores["flat noise"] / row[baseline]["flat noise"]
-        yield label, row
+def damaged_rows(sources: list[data.Source], protocol: Protocol) -> dict[str, Clips]:
+    """The LR clips of every row."""
+    clean = {source.name: small(source, protocol) for source in sources}
+    return {
+        label: {clip: damaged(frames, clip, **damage) for clip, frames in clean.items()}
+        for label, damage in DAMAGE.items()
+    }
 
 
-def table(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:
+def empty_tables() -> dict[str, Any]:
+    """A table for every protocol, of rows without models."""
+    return {
+        name: {"protocol": dataclasses.asdict(PROTOCOLS[name]), "rows": {label: {} for label in DAMAGE}}
+        for name in TABLES
+    }
+
+
+def scores(
+    protocol: Protocol, way: Upscaler, truth: Clips, lr: Clips, lpips: Lpips | None, baseline: Scores | None
+) -> Scores:
+    """A model's means over clips; its residual noise is relative to the baseline's, without one to its own."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        clips = measure(pool, protocol, way, truth, lr, lpips, WANTED)
+    found = mean([clip.result() for clip in clips.values()])
+    if "flat noise" in found:
+        found["residual noise"] = found["flat noise"] / (baseline or found)["flat noise"]
+    return found
+
+
+def listing(protocol: Protocol, rows: dict[str, dict[str, Scores]]) -> Table:
     """A line per damage and model."""
-    listing = Table("LR clip", "model", *COLUMNS, title=f"{protocol.name}: {protocol.source}")
+    lines = Table("LR clip", "model", *COLUMNS, title=f"{protocol.name}: {protocol.source}")
     for label, models in rows.items():
         for model, found in models.items():
             cells = (f"{found[name]:.{DIGITS[name]}f}" if name in found else "-" for name in COLUMNS)
-            listing.add_row(label if model == next(iter(models)) else "", model, *cells)
-        listing.add_section()
-    return listing
+            lines.add_row(label if model == next(iter(models)) else "", model, *cells)
+        lines.add_section()
+    return lines
 
 
 if __name__ == "__main__":

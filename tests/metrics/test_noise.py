@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from evaluating.scoring import damaged
 from noise import DAMAGE
 
 from tests.metrics.pictures import moving
+from vs_rafrvsr.models.registry import MODELS
 from vs_rafrvsr.training.codec import Codec, compress
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "noise.py"
@@ -45,6 +47,30 @@ def test_each_model_is_measured_on_its_own_phase_and_against_bicubic(features: P
     assert ours[3]["residual noise"] == pytest.approx(ours[3]["flat noise"] / bicubic[3]["flat noise"])
     assert all("LPIPS" in scores for rows in tables.values() for row in rows.values() for scores in row.values())
     assert "H.264 crf 33" in done.stdout
+
+
+def test_models_are_added_one_after_the_other_and_others_refused(tmp_path: Path) -> None:
+    (tmp_path / "truth" / "clip").mkdir(parents=True)
+    for i, frame in enumerate(moving(2, 64, 96, 2)):
+        cv2.imwrite(str(tmp_path / "truth" / "clip" / f"{i}.png"), frame)
+    file, own = tmp_path / "noise.json", tmp_path / "own.safetensors"
+    options = ("--truth", tmp_path / "truth", "--json", file)
+    assert "bi, clean, bicubic:" in noise("bicubic", *options).stdout
+    first = json.loads(file.read_text())
+    first["tables"]["bi"]["rows"]["noise 2"].clear()  # as a run leaves it that was stopped
+    file.write_text(json.dumps(first))
+    shutil.copy(MODELS["rafrvsr"].path, own)
+    added = noise(own, *options)
+    assert "bi, clean, bicubic:" not in added.stdout
+    assert "bi, noise 2, bicubic:" in added.stdout
+    result = json.loads(file.read_text())
+    assert [list(models) for models in result["tables"]["bi"]["rows"].values()] == [["bicubic", "own"]] * 7
+    assert list(result["weights"]) == ["own"]
+    shutil.copy(MODELS["rafrvsr-bi"].path, own)
+    assert "holds figures of other weights named own" in noise(own, *options).stderr
+    cv2.imwrite(str(tmp_path / "truth" / "clip" / "0.png"), moving(1, 64, 96, 2)[0] // 2)
+    assert "must not be mixed" in noise("bicubic", *options).stderr
+    assert json.loads(file.read_text()) == result
 
 
 def test_rows_are_damaged_as_they_say() -> None:
