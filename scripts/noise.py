@@ -89,7 +89,6 @@ def main() -> None:
     }
     result = held(args.json, setting) or {**setting, "weights": {}, "tables": empty_tables()}
     refuse_others(args.json, result["weights"], marks)
-    result["weights"] |= marks
     lpips = judge(args.features, args.device)
     args.json.parent.mkdir(parents=True, exist_ok=True)
     for name, table in result["tables"].items():
@@ -99,6 +98,8 @@ def main() -> None:
         for label, row in table["rows"].items():
             for model in [n for n in ways if n not in row]:
                 row[model] = scores(protocol, ways[model], truth, lr[name][label], lpips, row.get(baseline))
+                if model in own:
+                    result["weights"][model] = marks[model]
                 args.json.write_text(json.dumps(result, indent=1) + "\n")
                 print(f"{name}, {label}, {model}: {time.monotonic() - started:.0f} s", flush=True)
         Console(width=120).print(listing(protocol, table["rows"]))

@@ -57,6 +57,7 @@ def test_models_are_added_one_after_the_other_and_others_refused(tmp_path: Path)
     options = ("--truth", tmp_path / "truth", "--json", file)
     assert "bi, clean, bicubic:" in noise("bicubic", *options).stdout
     first = json.loads(file.read_text())
+    assert first["weights"] == {}
     first["tables"]["bi"]["rows"]["noise 2"].clear()  # as a run leaves it that was stopped
     file.write_text(json.dumps(first))
     shutil.copy(MODELS["rafrvsr"].path, own)
