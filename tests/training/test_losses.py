@@ -92,6 +92,69 @@ def test_later_frames_weigh_more_and_the_mean_stays() -> None:
     assert losses.frame_weights(3, 2).tolist() == pytest.approx([0.5, 1, 1.5])
 
 
+def checkerboard(side: int) -> Tensor:
+    """(1, 1, 3, side, side) of 1 and -1 in turn, of which eight ninths are detail: nine pixels have a ninth as mean."""
+    return (1 - 2 * (torch.arange(side)[:, None] + torch.arange(side)).remainder(2)).float().expand(1, 1, 3, -1, -1)
+
+
+def noise(side: int, seed: int) -> Tensor:
+    """(1, 1, 3, side, side), grey, of standard deviation 1."""
+    return torch.randn(1, 1, 1, side, side, generator=torch.Generator().manual_seed(seed)).expand(-1, -1, 3, -1, -1)
+
+
+def test_spectrum_of_a_checkerboard_is_that_of_the_window_around_its_frequency() -> None:
+    strength, side = 0.09, losses.SPECTRUM_WINDOW
+    hann = 0.5 - 0.5 * torch.cos(2 * math.pi * torch.arange(side) / (side - 1))
+    wave = torch.fft.fft(hann * (-1) ** torch.arange(side)).abs() / hann.norm()
+    expected = 0.08 * wave[:, None] * wave[: side // 2 + 1]
+    clip = clip_of(torch.full((1, 1, 3, 256, 256), 0.5), 0.5 + strength * checkerboard(256))
+    by_hand = expected.mean() / (expected.square().mean().sqrt() + 0.01)
+    assert losses.spectrum(clip).tolist() == pytest.approx([by_hand.item()], rel=0.02)
+
+
+def test_frames_that_cells_do_not_fill_have_a_lattice_too() -> None:
+    truth = 0.5 + 0.09 * checkerboard(100)
+    assert losses.lattice(clip_of(truth, truth)).tolist() == pytest.approx([0.08 / 0.084], rel=0.02)
+
+
+def test_lattice_of_a_checkerboard_and_of_one_that_comes_and_goes() -> None:
+    """Signs stay at their places, or strengths do: half of all pixels lack detail, the others have 0.08."""
+    board = checkerboard(256)
+    truth, half = 0.5 + 0.09 * board, (torch.arange(256) // 4 % 2).float()
+    assert losses.lattice(clip_of(truth, truth)).tolist() == pytest.approx([0.08 / 0.084], rel=0.02)
+    signs = 1 - 2 * torch.randint(2, (1, 1, 1, 32, 32), generator=torch.Generator().manual_seed(0)).float()
+    stripes = board * half * signs.repeat_interleave(8, 3).repeat_interleave(8, 4)
+    assert losses.lattice(clip_of(0.5 + 0.09 * stripes, truth)).item() > 0.3
+
+
+def test_detail_of_the_truth_s_kind_elsewhere_costs_less_than_none_and_far_less_than_a_lattice() -> None:
+    truth, other, flat = 0.5 + 0.05 * noise(256, 0), 0.5 + 0.05 * noise(256, 1), torch.full((1, 1, 3, 256, 256), 0.5)
+    pattern = flat + 0.05 * noise(8, 2).repeat(1, 1, 1, 32, 32)
+    cost = {
+        name: (losses.spectrum(clip).item(), losses.lattice(clip).item())
+        for name, clip in (
+            ("elsewhere", clip_of(other, truth)),
+            ("none", clip_of(flat, truth)),
+            ("pattern", clip_of(pattern, truth)),
+        )
+    }
+    assert cost["elsewhere"][0] < 0.7 * cost["none"][0]
+    assert cost["elsewhere"][0] < 0.7 * cost["pattern"][0]
+    assert cost["elsewhere"][1] < 0.3 * cost["pattern"][1]
+
+
+def test_spectrum_and_lattice_do_not_see_brightness_and_have_gradients_without_detail() -> None:
+    truth = 0.5 + 0.05 * noise(96, 0)
+    brighter = clip_of(truth + 0.25, truth)
+    assert losses.spectrum(brighter).tolist() == pytest.approx([0], abs=1e-3)
+    assert losses.lattice(brighter).tolist() == pytest.approx(losses.lattice(clip_of(truth, truth)).tolist(), abs=1e-3)
+    for term in (losses.spectrum, losses.lattice):
+        output = torch.full((1, 1, 3, 96, 96), 0.5, requires_grad=True)
+        term(clip_of(output, truth)).sum().backward()
+        assert output.grad is not None
+        assert output.grad.isfinite().all()
+
+
 def test_total_weighs_terms_and_frames() -> None:
     output = torch.zeros(1, 2, 3, 4, 4)
     output[0, 1] = 1

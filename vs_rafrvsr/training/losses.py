@@ -21,6 +21,12 @@ from vs_rafrvsr.training import checkpoint
 from vs_rafrvsr.training.recipe import RecipeError
 
 CHARBONNIER_EPSILON = 1e-3
+SPECTRUM_WINDOW = 32
+"""Output pixels a side of the windows whose spectra are compared; they overlap by half."""
+LATTICE_CELL = 2 * SCALE
+"""Output pixels a side after which a lattice repeats: one LR pixel, or two where every other one differs."""
+LATTICE_WINDOW = 12
+"""Cells a side over which a lattice is looked for; the windows overlap by half."""
 
 
 class Clip(NamedTuple):
@@ -67,6 +73,30 @@ def total_variation(clip: Clip) -> Tensor:
     return per_frame((dx**2 + dy**2 + 1e-12).sqrt())
 
 
+def spectrum(clip: Clip) -> Tensor:
+    """| |S| - |S of the truth| | / (rms of |S of the truth| + 0.01), S the spectrum of detail in a window (Hann's).
+
+    As much detail as the truth has, of the same fineness and direction, wherever in the window it lies: per-pixel terms
+    leave out detail whose place is unknown. Our own.
+    """
+    ours, true = _amplitudes(_detail(clip.output)), _amplitudes(_detail(clip.truth))
+    error = (ours - true).abs() / (true.square().mean((-2, -1), keepdim=True).sqrt() + 0.01)
+    return per_frame(error.unflatten(0, clip.output.shape[:2]))
+
+
+def lattice(clip: Clip) -> Tensor:
+    """(|m(|d|) - mean of m(|d|)| + |m(d)|) / (mean of m(|d|) of the truth + 0.004): detail that repeats.
+
+    d is the output's detail; m averages each of the 64 places in a cell by itself, over a window. A network that is
+    taught to draw detail of unknown place draws it alike in every LR pixel, or in every other one, if nothing else
+    tells it to. Our own.
+    """
+    ours, size = _detail(clip.output), _by_place(_size(_detail(clip.truth))).mean(1, keepdim=True)
+    strength = _by_place(_size(ours))
+    uneven = (strength - strength.mean(1, keepdim=True)).abs() + _by_place(ours).abs()
+    return per_frame((uneven / (size + 0.004)).unflatten(0, clip.output.shape[:2]))
+
+
 def flow_lr(clip: Clip) -> Tensor:
     """(warp(lr[t-1], flow[t]) - lr[t])^2 (FRVSR, arXiv 1801.04590, section 3.3)."""
     return _warp_error(clip.lr, clip)
@@ -90,6 +120,35 @@ def _warp_error(frames: Tensor, clip: Clip) -> Tensor:
     """Squared error of each of `frames` (B, T, 3, h, w), warped to its successor's place, against that LR frame."""
     moved = warp(frames[:, :-1].flatten(0, 1), clip.flow[:, 1:].flatten(0, 1))
     return F.pad(per_frame((moved.view_as(clip.lr[:, 1:]) - clip.lr[:, 1:]) ** 2), (1, 0))
+
+
+def _detail(frames: Tensor) -> Tensor:
+    """(B, T, 3, H, W) -> (B * T, 1, H, W): the mean of RGB minus its mean in 3x3 pixels, fewer at the border."""
+    grey = frames.flatten(0, 1).mean(1, keepdim=True)
+    return grey - F.avg_pool2d(grey, 3, 1, padding=1, count_include_pad=False)
+
+
+def _amplitudes(detail: Tensor) -> Tensor:
+    """(N, 1, H, W) -> (N, windows, frequencies down, across); their rms is the detail's in the window."""
+    side = min(SPECTRUM_WINDOW, *detail.shape[2:])
+    hann = torch.hann_window(side, periodic=False, device=detail.device)
+    taper = hann[:, None] * hann / hann.square().sum()
+    windows = detail.unfold(2, side, side // 2).unfold(3, side, side // 2).flatten(1, 3)
+    waves: Tensor = torch.fft.rfft2(windows * taper)
+    return (waves.real**2 + waves.imag**2 + 1e-8).sqrt()
+
+
+def _by_place(x: Tensor) -> Tensor:
+    """(N, 1, H, W) -> (N, 64, rows, columns): means over windows of each place in the cells, whole ones alone."""
+    height, width = (side - side % LATTICE_CELL for side in x.shape[2:])
+    places = F.pixel_unshuffle(x[..., :height, :width], LATTICE_CELL)
+    window = min(LATTICE_WINDOW, *places.shape[2:])
+    return F.avg_pool2d(places, window, window // 2)
+
+
+def _size(x: Tensor) -> Tensor:
+    """|x|, with a derivative at 0."""
+    return (x**2 + 1e-6).sqrt()
 
 
 class Perceptual(nn.Module):
@@ -167,6 +226,8 @@ TERMS: dict[str, Term] = {
     "mse": mse,
     "charbonnier": charbonnier,
     "total_variation": total_variation,
+    "spectrum": spectrum,
+    "lattice": lattice,
     "flow": flow_lr,
     "flow_original": flow_original,
     "flow_known": flow_known,

@@ -77,6 +77,8 @@ class Losses:
     mse: float = 0.0
     perceptual: float = 0.0
     total_variation: float = 0.0
+    spectrum: float = 0.0
+    lattice: float = 0.0
     flow: float = 0.0
     flow_original: float = 0.0
     flow_known: float = 0.0
