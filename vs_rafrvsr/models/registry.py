@@ -51,6 +51,11 @@ MODELS = {
             summary="video as it is found: compressed, noisy, soft, or clean",
         ),
         ModelRow(
+            name="rafrvsr-texture",
+            file="rafrvsr-texture.safetensors",
+            summary="the same, sharper: draws likely detail where rafrvsr leaves out what it cannot know",
+        ),
+        ModelRow(
             name="rafrvsr-bi",
             file="rafrvsr-bi.safetensors",
             summary="clean clips that were downscaled: sharper there, but takes noise for detail",
