@@ -32,6 +32,9 @@ def main(words: list[str]) -> int:
     except RafrvsrError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def upscale_video(video: Path) -> int:

@@ -37,7 +37,9 @@ def main(words: Sequence[str]) -> int:
         received.append(number)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, end)
+    for ending in (signal.SIGTERM, *((signal.SIGHUP,) if sys.platform != "win32" else ())):  # HUP: the terminal closed
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, end)
     try:
         return int(arguments.run(arguments))
     except RafrvsrError as error:

@@ -95,12 +95,17 @@ def test_doctor_without_ffmpeg_is_limited_not_broken(monkeypatch: pytest.MonkeyP
 
 
 def test_models_lists_every_row(tmp_path: Path) -> None:
-    done = run(tmp_path, "models")
-    assert done.returncode == 0, done.stderr
+    """In a terminal of the usual width too, where cells are broken but names and figures stay whole."""
+    wide, usual = (run(tmp_path, "models", COLUMNS=columns) for columns in ("250", "80"))
+    assert wide.returncode == usual.returncode == 0, wide.stderr
     for row in MODELS.values():
         header = weights.read_header(row.path)
-        assert row.name in done.stdout
-        assert header.degradation.split(":")[0] in done.stdout
+        assert header.degradation.split(":")[0] in wide.stdout
+        for done in (wide, usual):
+            assert row.name in done.stdout
+            assert f"{next(v for n, v in header.quality.items() if n.startswith('Vid4')):.4g}" in done.stdout
+    assert "…" not in usual.stdout
+    assert "validation" not in wide.stdout
 
 
 def test_models_loads_no_torch(tmp_path: Path) -> None:

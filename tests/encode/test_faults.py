@@ -71,6 +71,8 @@ def test_a_script_that_fails(body: str, message: str, tmp_path: Path) -> None:
         (("-c:v", "nonesuch"), "(?s)ffmpeg failed.*nonesuch"),
         (("-c:v", "libx264", "-preset", "nonesuch"), "ffmpeg failed"),
         ((*FFV1, "-frames:v", "3"), "wrote 3 of"),
+        ((*FFV1, "-vf", "fps=60"), r"wrote \d+ of 2 frames; .* that in the script"),
+        ((*FFV1, "-vf", "mpdecimate"), "wrote 1 of 2 frames"),
         ((*FFV1, "-filter_complex", "hflip"), "-filter_complex .* use -vf"),
     ],
 )
@@ -121,6 +123,35 @@ def test_an_existing_output_is_kept_unless_told_otherwise(tmp_path: Path) -> Non
     assert out.stat().st_size > 1000
 
 
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(EncodeError, match=r"a device or a pipe; name a file .* -f null"):
+        encode(script(tmp_path, GOOD), pipe, overwrite=True, ffmpeg_options=FFV1)
+    assert pipe.is_fifo()
+
+
+def test_an_output_behind_a_link_is_written_there(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "out.mkv"
+    link.symlink_to(tmp_path / "elsewhere" / "film.mkv")
+    for _ in range(2):
+        encode(script(tmp_path, GOOD), link, overwrite=True, ffmpeg_options=FFV1)
+        assert link.is_symlink()
+        assert left_over(tmp_path / "elsewhere") == []
+        assert (tmp_path / "elsewhere" / "film.mkv").stat().st_size > 1000
+
+
+def test_a_run_can_be_timed_without_a_file(tmp_path: Path) -> None:
+    assert encode(script(tmp_path, GOOD), tmp_path / "out.nut", ffmpeg_options=("-f", "null")).frames == 24
+
+
+def test_other_outputs_than_0_are_not_lost_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body = f"{GOOD}\ncore.std.BlankAudio().set_output(1)"
+    encode(script(tmp_path, body), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert "outputs only 0 is encoded, not 1" in caplog.text
+
+
 def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
@@ -136,7 +167,7 @@ def test_progress_rises_to_the_end(tmp_path: Path) -> None:
     assert seen[-1].fps > 0
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tmp_path: Path) -> None:
     path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--", *X264]
@@ -148,6 +179,16 @@ def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tm
     assert process.returncode == 128 + sent
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert left_over(tmp_path) == []
+
+
+def test_an_encode_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    path, out = script(tmp_path, SLOW.replace("length=24", "length=2")), tmp_path / "out.mkv"
+    command = ["nohup", sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--", *X264]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    programs_of(process)
+    os.kill(process.pid, signal.SIGHUP)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, out.exists()) == (0, True), said
 
 
 def test_names_that_look_like_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

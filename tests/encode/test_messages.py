@@ -66,7 +66,7 @@ core.rafrvsr.Upscale({CLIP}, device="cpu").set_output()
 
 
 def test_a_plain_encode_says_nothing(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = script(tmp_path, f"{CLIP}.set_output()")
+    path = script(tmp_path, f"core.std.Loop({CLIP}, 8).set_output()")
     for options in ((*X264, "-c:a", "aac"), FFV1):
         encode(path, tmp_path / "out.mkv", source=source, ffmpeg_options=options, overwrite=True)
     assert caplog.text == ""

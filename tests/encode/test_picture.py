@@ -16,6 +16,7 @@ from vs_rafrvsr.encode import encode
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.encode.options import picture_options, video_options
 from vs_rafrvsr.encode.process import find_vspipe, pixel_formats
+from vs_rafrvsr.errors import EncodeError
 
 # A ramp that differs in every plane and frame; odd sizes where the subsampling allows.
 RAMP = """
@@ -61,6 +62,21 @@ def test_rgb_becomes_444_and_float_16_bits(name: str, arrives_as: str, pixel_for
     assert streams(tmp_path / "out.mkv", "video")[0]["pix_fmt"] == pixel_format
     expected = script(tmp_path, clip + f"clip.resize.Bicubic(format=vs.{arrives_as}).set_output()", "expected.vpy")
     assert pixels(tmp_path / "out.mkv") == vspipe_pixels(find_vspipe(), expected)
+
+
+@pytest.mark.parametrize(("bits", "deeper"), [(11, 12), (13, 14), (15, 16)])
+def test_depths_that_ffmpeg_lacks_become_deeper(bits: int, deeper: int, tmp_path: Path) -> None:
+    clip = RAMP + f"clip = ramp(core.query_video_format(vs.YUV, vs.INTEGER, {bits}, 1, 1), 40, 36)\n"
+    encode(script(tmp_path, clip + "clip.set_output()"), tmp_path / "out.mkv", ffmpeg_options=FFV1)
+    assert streams(tmp_path / "out.mkv", "video")[0]["pix_fmt"] == f"yuv420p{deeper}le"
+    expected = script(tmp_path, clip + f"clip.resize.Point(format=vs.YUV420P{deeper}).set_output()", "expected.vpy")
+    assert pixels(tmp_path / "out.mkv") == vspipe_pixels(find_vspipe(), expected)
+
+
+def test_pixels_that_ffmpeg_lacks_are_refused(tmp_path: Path) -> None:
+    body = "core.std.BlankClip(format=core.query_video_format(vs.YUV, vs.INTEGER, 16, 0, 1).id, width=64, height=48)"
+    with pytest.raises(EncodeError, match=r"no pixels like .* YUV440P16; .* resize\.Bicubic\(format=vs\.YUV444P16\)"):
+        encode(script(tmp_path, f"{body}.set_output()"), tmp_path / "out.mkv", ffmpeg_options=FFV1)
 
 
 def test_rgb_of_bt2020_takes_its_matrix(tmp_path: Path) -> None:
@@ -168,6 +184,24 @@ def test_hdr10_metadata_arrives_in_h264(tmp_path: Path) -> None:
     assert (values["max_content_light_level"], values["max_pic_average_light_level"]) == ("900", "400")
 
 
+@pytest.mark.parametrize("encoder", ["libx265", "libsvtav1"])
+def test_a_content_light_level_needs_no_display(encoder: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """None at all, or one that lacks its luminance, which is told."""
+    if not pixel_formats(encoder):
+        pytest.skip(f"this ffmpeg has no {encoder}")
+    gone = re.findall(r"\w+(?==)", HDR10_PROPS.split("ContentLight")[0])
+    for lacking, said in ((gone, ""), (gone[-1:], "mastering display has no MasteringDisplayMaxLuminance: it is lost")):
+        caplog.clear()
+        props = f"{HDR10_PROPS}\nclip = clip.std.RemoveFrameProps({lacking})"
+        encode(tagged(tmp_path, HDR, props), tmp_path / "out.mkv", ffmpeg_options=("-c:v", encoder), overwrite=True)
+        found = {data["side_data_type"]: data for data in side_data(tmp_path / "out.mkv")}
+        light = found["Content light level metadata"]
+        assert (light["max_content"], light["max_average"]) == (900, 400)
+        assert "Mastering display metadata" not in found
+        assert caplog.text.count("lost") == (1 if said else 0)
+        assert said in caplog.text
+
+
 def test_hdr10_metadata_that_an_encoder_cannot_take_is_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,7 +212,7 @@ def test_hdr10_metadata_that_an_encoder_cannot_take_is_reported(
 
 
 def test_the_default_encoder_and_quality() -> None:
-    clip = Clip(pixel_format="yuv420p", width=64, height=48, frames=1, rate=Fraction(24), props={})
+    clip = Clip(pixel_format="yuv420p", width=64, height=48, frames=1, rate=Fraction(24), variable=False, props={})
     assert video_options(clip, ()) == ["-c:v", "libx265", "-crf", "18"]
 
 

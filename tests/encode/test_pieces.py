@@ -262,6 +262,18 @@ def test_properties_that_are_no_number_are_like_themselves(tmp_path: Path) -> No
     folder.make(folder.plan[0], lambda _: None)
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "out.mkv.pieces"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("precious")
+    with (
+        pytest.raises(EncodeError, match="is a folder of something else; move it away"),
+        work_path(tmp_path / "out.mkv"),
+    ):
+        raise AssertionError("it must not come here")
+    assert (folder / "notes.txt").read_text() == "precious"
+
+
 def test_a_manifest_that_is_damaged_is_not_trusted(tmp_path: Path) -> None:
     given = job(script(tmp_path, STEADY))
     folder = open_folder(tmp_path / "out.mkv", given)

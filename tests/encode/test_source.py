@@ -63,6 +63,22 @@ def test_a_source_of_sound_alone_begins_with_the_picture(tmp_path: Path) -> None
     assert times(tmp_path / "out.mkv")[0] == 0
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+def test_a_clip_that_is_not_as_long_as_the_source_is_told(
+    suffix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In a file whose picture starts late; sound may be longer than the picture."""
+    source = tmp_path / f"source.{suffix}"
+    pattern = ("-f", "lavfi", "-i", "testsrc=size=64x48:rate=24:duration=2", "-f", "lavfi", "-i", "sine=duration=5")
+    ffmpeg(*pattern, "-vf", "setpts=PTS+0.7/TB", *X264, "-c:a", "aac", source)
+    encode(script(tmp_path, CLIP), tmp_path / "whole.mkv", source=source, ffmpeg_options=X264)
+    assert caplog.text == ""
+    cut = script(tmp_path, CLIP.replace(".set_output", "[12:24].set_output"))
+    encode(cut, tmp_path / "cut.mkv", source=source, ffmpeg_options=X264)
+    assert "lasts 0.5 s, the video of" in caplog.text
+    assert "2.0 s: what the script cuts" in caplog.text
+
+
 def test_without_a_source_there_is_only_video(tmp_path: Path) -> None:
     out = tmp_path / "out.mkv"
     encode(script(tmp_path, CLIP), out, ffmpeg_options=X264)

@@ -5,17 +5,29 @@ On POSIX systems, not on Windows: vspipe is given a pipe's end beside its standa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from vs_rafrvsr.encode.clip import Clip
-from vs_rafrvsr.encode.options import FILTERS, check_filters, without
-from vs_rafrvsr.encode.process import run_ffmpeg
-from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, check_written, partial, quiet_ffmpeg, render
-from vs_rafrvsr.encode.source import source_options, video_delay
-from vs_rafrvsr.encode.timing import aspect_options, count_frames, edges, is_constant, retime, start_of
+from vs_rafrvsr.encode.join import Mux, join, rehearse
+from vs_rafrvsr.encode.options import check_filters, picture_options
+from vs_rafrvsr.encode.render import (
+    Job,
+    Progress,
+    Show,
+    check_files,
+    check_written,
+    output_path,
+    partial,
+    render,
+    render_blank,
+)
+from vs_rafrvsr.encode.source import source_options, video_delay, warn_of_length
+from vs_rafrvsr.encode.timing import edges, is_constant
 from vs_rafrvsr.errors import EncodeError
 
 __all__ = ["Encoded", "Progress", "Show", "encode"]
@@ -66,44 +78,61 @@ def encode(
         EncodeError: a file cannot be read or written, an option not used, the script has no usable output, vspipe or
             ffmpeg failed.
     """
-    script, out = script.absolute(), out.absolute()  # so that ffmpeg takes no name for an option or a protocol
+    script, out = script.absolute(), output_path(out)  # so that ffmpeg takes no name for an option or a protocol
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
     _check_frames(frames, source)
     check_filters(ffmpeg_options)
     delay = Fraction(0) if source is None else video_delay(source)
-    job = Job(script=script, arguments=arguments or {}, ffmpeg_options=ffmpeg_options)
+    streams = [] if source is None or delay else source_options(source, out)
+    job = Job(
+        script=script,
+        arguments=arguments or {},
+        ffmpeg_options=list(picture_options(ffmpeg_options)) if delay else ffmpeg_options,
+    )
+
+    def mux(clip: Clip) -> Mux:
+        return Mux(rate=clip.rate, source=source, delay=delay, ffmpeg_options=ffmpeg_options)
+
+    def ready(clip: Clip, options: Sequence[str]) -> None:
+        warn_of_length(clip, source)
+        _rehearse(clip, options, out, mux(clip) if delay else None)
+
     with partial(out) as path:
-        streams = [] if source is None else source_options(source, out)
-        done = render(job, path, frames=frames, streams=streams, progress=progress)
+        done = render(job, path, frames=frames, streams=streams, ready=ready, progress=progress)
         times = edges(done.durations, done.clip.rate)
         if delay or not is_constant(times, done.clip.rate):
-            _retime(path, [delay + time for time in times], done.clip.rate, ffmpeg_options)
+            with _keeping(path, out), partial(path) as whole:
+                join([path], whole, mux(done.clip), times=times)
     return Encoded(done.clip, len(done.durations), times[:-1], len(done.durations) / done.seconds)
+
+
+def _rehearse(clip: Clip, options: Sequence[str], out: Path, mux: Mux | None) -> None:
+    """Encode a blank first and last frame, so that what ffmpeg would refuse, or count otherwise, is known at once."""
+    frames = min(2, clip.frames)
+    with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
+        blank = Path(folder) / f"blank{out.suffix}"
+        check_written(render_blank(clip, options, blank, frames), frames)
+        if mux is not None:
+            rehearse(blank, out, mux, clip.frames)
+
+
+@contextmanager
+def _keeping(path: Path, out: Path) -> Iterator[None]:
+    """Around what follows the encoding of a file: where that fails, hours of work are not lost."""
+    try:
+        yield
+    except EncodeError as error:
+        kept = out.with_name(f"{out.stem}.encoded{out.suffix}")
+        path.replace(kept)
+        raise EncodeError(f"{error}\nAll frames are encoded, at a constant rate, and kept in {kept}") from error
 
 
 def _check_frames(frames: range | None, source: Path | None) -> None:
     if frames is not None and (frames.step != 1 or not frames or frames.start < 0):
         raise EncodeError(f"frames {frames.start}:{frames.stop} is not a rising range from 0 on")
     if frames is not None and source is not None:
-        raise EncodeError("a range of frames has no use for a source, whose sound would not fit; cut in the script")
-
-
-def _retime(path: Path, times: Sequence[Fraction], rate: Fraction, ffmpeg_options: Sequence[str]) -> None:
-    """Move the file's video to other times, which ffmpeg cannot do for a raw pipe; nothing is encoded again.
-
-    Of the user's options those for the container apply once more.
-    """
-    video, whole = (path.with_name(f"{path.stem}.{name}{path.suffix}") for name in ("video", "whole"))
-    try:
-        start = start_of(path)
-        shape = [*retime([path], video, [start + time for time in times], rate), *aspect_options(path)]
-        inputs = ["-copyts", "-i", str(video), "-i", str(path), "-map", "0:v:0", "-map", "1", "-map", "-1:v:0"]
-        everything = ["-map", "-1:d", "-map_metadata", "1", "-map_chapters", "1", *shape]
-        options = [*without(ffmpeg_options, (*FILTERS, "-map")), "-c", "copy"]
-        run_ffmpeg([*quiet_ffmpeg(), *inputs, *everything, *options, str(whole)], quiet=True)
-        check_written(count_frames(whole), len(times) - 1)
-        whole.replace(path)
-    finally:
-        video.unlink(missing_ok=True)
-        whole.unlink(missing_ok=True)
+        raise EncodeError(
+            "a range of frames has no use for a source, whose sound would not fit; leave the source out, or cut it "
+            "first (ffmpeg -ss … -t …) and have the script read that"
+        )

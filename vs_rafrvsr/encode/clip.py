@@ -20,6 +20,7 @@ class Clip:
         width, height: pixels.
         frames: how many.
         rate: frames per second; for a variable rate, that of frame 0.
+        variable: whether the clip declares no rate.
         props: properties of frame 0 that are numbers, text or lists of them.
     """
 
@@ -28,6 +29,7 @@ class Clip:
     height: int
     frames: int
     rate: Fraction
+    variable: bool
     props: Mapping[str, Any]
 
     @classmethod
@@ -40,17 +42,11 @@ class Clip:
         except ValueError:
             return None
         return cls(
-            pixel_format=_pixel_format(report["format"]),
+            pixel_format=report["format"],
             width=report["width"],
             height=report["height"],
             frames=report["frames"],
             rate=Fraction(*report["rate"]),
+            variable=report["variable"],
             props=report["props"],
         )
-
-
-def _pixel_format(name: str) -> str:
-    """YUV420P8 is yuv420p, Gray10 is gray10le."""
-    name = name.lower()
-    stem = name.rstrip("0123456789")
-    return stem if name == f"{stem}8" else f"{name}le"

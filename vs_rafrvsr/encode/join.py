@@ -12,7 +12,7 @@ from vs_rafrvsr.encode.options import VIDEO_FILTERS, without
 from vs_rafrvsr.encode.process import run_ffmpeg
 from vs_rafrvsr.encode.render import check_written, quiet_ffmpeg
 from vs_rafrvsr.encode.source import source_options
-from vs_rafrvsr.encode.timing import aspect_options, count_frames, retime
+from vs_rafrvsr.encode.timing import count_frames, retime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,8 +59,8 @@ def join(
     refused = VIDEO_FILTERS if mux.source is not None else (*VIDEO_FILTERS, "-map")
     start = ["-itsoffset", f"{float(mux.delay):.6f}"]
     try:
-        shape = [*retime(pieces, video, times, mux.rate), *aspect_options(pieces[0])]
-        options = [*streams, *shape, *without(mux.ffmpeg_options, refused), "-c:v", "copy"]
+        copying = retime(pieces, video, times, mux.rate)
+        options = [*streams, *copying, *without(mux.ffmpeg_options, refused), "-c:v", "copy"]
         run_ffmpeg([*quiet_ffmpeg(), *start, "-i", str(video), *options, str(out)], quiet=quiet)
     finally:
         video.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.errors import EncodeError
@@ -18,8 +18,6 @@ DEFAULT_ENCODER = ("-c:v", "libx265", "-crf", "18")  # 8 to 12 bits, grey to 4:4
 SILENT = (0, 2, 3)  # codes of H.273 that say nothing of a YUV or grey picture: RGB's or reserved, unspecified, reserved
 VIDEO_FILTERS = ("-vf", "-filter:v", "-filter:v:0", "-filter")
 COMPLEX_FILTERS = ("-filter_complex", "-lavfi", "-filter_complex_script")
-FILTERS = (*VIDEO_FILTERS, "-af", "-filter:a", "-filter:a:0")
-"""What ffmpeg refuses for a stream that it copies; options that are meant for an encoder it ignores there."""
 
 # Options that no picture depends on, whatever stream they name, and then those that have no value.
 SOUND_AND_CONTAINER = (
@@ -34,14 +32,16 @@ LAYOUTS = {"nv12": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210l
 type Pair = tuple[float, float]
 
 
+DISPLAY = "MasteringDisplay"
+
+
 @dataclass(frozen=True, slots=True)
-class Hdr10:
-    """Static HDR metadata: SMPTE ST 2086's mastering display and CTA-861.3's content light level.
+class Display:
+    """A mastering display (SMPTE ST 2086).
 
     Args:
         red, green, blue, white: CIE 1931 x and y.
-        luminance: brightest and darkest level of the display in cd/m2.
-        light: MaxCLL and MaxFALL in cd/m2; None where unknown.
+        luminance: brightest and darkest level in cd/m2.
     """
 
     red: Pair
@@ -49,25 +49,22 @@ class Hdr10:
     blue: Pair
     white: Pair
     luminance: Pair
-    light: tuple[int, int] | None
 
     @classmethod
-    def from_props(cls, props: Mapping[str, Any]) -> Hdr10 | None:
-        """The metadata of a frame; None when it names no mastering display."""
+    def from_props(cls, props: Mapping[str, Any]) -> Display | None:
+        """That of a frame; None where it has none, or, with a warning, where its properties lack something."""
+        given = {name.removeprefix(DISPLAY): value for name, value in props.items() if name.startswith(DISPLAY)}
         try:
-            x, y = props["MasteringDisplayPrimariesX"], props["MasteringDisplayPrimariesY"]
-            red, green, blue = zip(x, y, strict=True)
-            white = (props["MasteringDisplayWhitePointX"], props["MasteringDisplayWhitePointY"])
-            luminance = (props["MasteringDisplayMaxLuminance"], props["MasteringDisplayMinLuminance"])
-        except KeyError:
+            red, green, blue = zip(given["PrimariesX"], given["PrimariesY"], strict=True)
+            white = (given["WhitePointX"], given["WhitePointY"])
+            return cls(red, green, blue, white, (given["MaxLuminance"], given["MinLuminance"]))
+        except KeyError as error:
+            if given:
+                log.warning("the clip's mastering display has no %s%s: it is lost", DISPLAY, error.args[0])
             return None
-        light = None
-        if "ContentLightLevelMax" in props:
-            light = (props["ContentLightLevelMax"], props.get("ContentLightLevelAverage", 0))
-        return cls(red, green, blue, white, luminance, light)
 
-    def display(self, chromaticity: float, luminance: float) -> str:
-        """The mastering display as x265 writes it, in units of 1/chromaticity and of 1/luminance cd/m2."""
+    def text(self, chromaticity: float, luminance: float) -> str:
+        """As x265 writes it, in units of 1/chromaticity and of 1/luminance cd/m2."""
 
         def scaled(pair: Pair, unit: float) -> str:
             return ",".join(f"{value * unit:.10g}" if unit == 1 else str(round(value * unit)) for value in pair)
@@ -77,24 +74,24 @@ class Hdr10:
         return f"{text}L({scaled(self.luminance, luminance)})"
 
 
-def _hdr10_x265(hdr: Hdr10, light: str) -> str:
-    return f"master-display={hdr.display(50_000, 10_000)}" + (f":max-cll={light}" if light else "")
+class Hdr10Encoder(NamedTuple):
+    """How an encoder takes HDR10's metadata."""
+
+    option: str
+    """Of ffmpeg, which passes parameters on."""
+    display: str
+    """The parameter for the mastering display, in units of 1/chromaticity and 1/luminance."""
+    chromaticity: float
+    luminance: float
+    light: str
+    """The parameter for MaxCLL and MaxFALL (CTA-861.3) in cd/m2."""
 
 
-def _hdr10_x264(hdr: Hdr10, light: str) -> str:
-    return f"mastering-display={hdr.display(50_000, 10_000)}" + (f":cll={light}" if light else "")
-
-
-def _hdr10_svtav1(hdr: Hdr10, light: str) -> str:
-    return f"mastering-display={hdr.display(1, 1)}" + (f":content-light={light}" if light else "")
-
-
-# encoder -> (the option that passes parameters on, HDR10 metadata as parameters). ffmpeg alone cannot attach this
-# metadata to a raw video stream, so the other encoders lose it.
-HDR10_ENCODERS: dict[str, tuple[str, Callable[[Hdr10, str], str]]] = {
-    "libx265": ("-x265-params", _hdr10_x265),
-    "libx264": ("-x264-params", _hdr10_x264),
-    "libsvtav1": ("-svtav1-params", _hdr10_svtav1),
+# ffmpeg alone cannot attach this metadata to a raw video stream, so the other encoders lose it.
+HDR10_ENCODERS = {
+    "libx265": Hdr10Encoder("-x265-params", "master-display", 50_000, 10_000, "max-cll"),
+    "libx264": Hdr10Encoder("-x264-params", "mastering-display", 50_000, 10_000, "cll"),
+    "libsvtav1": Hdr10Encoder("-svtav1-params", "mastering-display", 1, 1, "content-light"),
 }
 
 
@@ -108,9 +105,7 @@ def video_options(clip: Clip, chosen: Sequence[str]) -> list[str]:
     filters = list(_filters(clip.props, colours))
     if filters:
         options = _merged(options, VIDEO_FILTERS, ",".join(filters), ",")
-    hdr = Hdr10.from_props(clip.props)
-    if hdr is not None:
-        options = _with_hdr10(options, hdr)
+    options = _with_hdr10(options, clip.props)
     tags = [word for name, value in colours.items() for word in (f"-{name}", value)]
     return [*tags, *options]
 
@@ -156,10 +151,11 @@ def warn_of_conversion(clip: Clip, chosen: Sequence[str], formats: Callable[[str
     encoder = encoder_of(chosen) or DEFAULT_ENCODER[1]
     taken = formats(encoder)
     if taken and clip.pixel_format not in (*taken, *(LAYOUTS.get(name) for name in taken)):
-        alike = [name for name in taken if _without_depth(name) == _without_depth(clip.pixel_format)]
+        fitting = [name for name in taken if not name.startswith(("yuvj", "gbr"))]
+        alike = [name for name in fitting if _without_depth(name) == _without_depth(clip.pixel_format)]
         log.warning(
             "%s does not take the clip's %s: ffmpeg converts it to what comes closest; to choose, give -pix_fmt %s",
-            encoder, clip.pixel_format, ", ".join(alike or taken),
+            encoder, clip.pixel_format, ", ".join(alike or fitting or taken),
         )  # fmt: skip
 
 
@@ -198,7 +194,11 @@ def _filters(props: Mapping[str, Any], colours: Mapping[str, str]) -> Iterator[s
         yield f"setsar=sar={aspect[0]}/{aspect[1]}:max={max(aspect)}"  # max: or the ratio is rounded to small numbers
 
 
-def _with_hdr10(options: list[str], hdr: Hdr10) -> list[str]:
+def _with_hdr10(options: list[str], props: Mapping[str, Any]) -> list[str]:
+    """The options, and the metadata as parameters of the encoder: the mastering display, the content light level."""
+    display, brightest = Display.from_props(props), props.get("ContentLightLevelMax")
+    if display is None and brightest is None:
+        return options
     encoder = encoder_of(options)
     if encoder not in HDR10_ENCODERS:
         able = ", ".join(HDR10_ENCODERS)
@@ -208,9 +208,11 @@ def _with_hdr10(options: list[str], hdr: Hdr10) -> list[str]:
             able,
         )
         return options
-    flag, parameters = HDR10_ENCODERS[encoder]
-    light = "" if hdr.light is None else "{},{}".format(*hdr.light)
-    return _merged(options, (flag,), parameters(hdr, light), ":")
+    taken = HDR10_ENCODERS[encoder]
+    parameters = [] if display is None else [f"{taken.display}={display.text(taken.chromaticity, taken.luminance)}"]
+    if brightest is not None:
+        parameters.append(f"{taken.light}={brightest},{props.get('ContentLightLevelAverage', 0)}")
+    return _merged(options, (taken.option,), ":".join(parameters), ":")
 
 
 def _merged(options: list[str], flags: tuple[str, ...], value: str, separator: str) -> list[str]:

@@ -14,8 +14,8 @@ from vs_rafrvsr.encode.cluster import Cluster, cluster
 from vs_rafrvsr.encode.join import Mux, join, rehearse
 from vs_rafrvsr.encode.options import check_filters, check_split, picture_options
 from vs_rafrvsr.encode.pieces import Piece, WorkFolder, holds_pieces, work_path
-from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, partial
-from vs_rafrvsr.encode.source import video_delay
+from vs_rafrvsr.encode.render import Job, Progress, Show, check_files, output_path, partial
+from vs_rafrvsr.encode.source import video_delay, warn_of_length
 from vs_rafrvsr.encode.timing import edges
 from vs_rafrvsr.errors import EncodeError
 
@@ -49,7 +49,7 @@ def encode_split(
         EncodeError: as encode; Ray is missing or has no such GPUs; a piece failed three times; `OUT.pieces` is of
             another encode.
     """
-    script, out = script.absolute(), out.absolute()
+    script, out = script.absolute(), output_path(out)
     source = None if source is None else source.absolute()
     check_files(script, out, source, overwrite)
     check_filters(ffmpeg_options)
@@ -59,6 +59,7 @@ def encode_split(
     with work_path(out) as path:
         with cluster(workers, gpus_per_worker, address) as connection:
             folder = WorkFolder.open(path, out.suffix, job, connection.read_clip(job), workers)
+            warn_of_length(folder.clip, source)
             mux = Mux(rate=folder.clip.rate, source=source, delay=delay, ffmpeg_options=ffmpeg_options)
             missing = [frames for frames in folder.plan if folder.finished(frames) is None]
             fps = 0.0

@@ -20,6 +20,7 @@ from typing import Any
 
 from vs_rafrvsr import __version__
 from vs_rafrvsr.encode.clip import Clip
+from vs_rafrvsr.encode.options import video_options
 from vs_rafrvsr.encode.render import Job, Show, check_written, partial, render, render_blank
 from vs_rafrvsr.encode.split import chunk_of, lengths_for, plan
 from vs_rafrvsr.encode.timing import count_frames
@@ -32,9 +33,11 @@ def work_path(out: Path) -> Iterator[Path]:
     """`OUT.pieces`, to the end of the block this run's alone; gone after it if no piece in it is finished.
 
     Raises:
-        EncodeError: it cannot be written, or another run has it.
+        EncodeError: it cannot be written, another run has it, or it is somebody else's folder.
     """
     path = out.with_name(f"{out.name}.pieces")
+    if path.is_dir() and any(path.iterdir()) and not (path / "lock").exists():
+        raise EncodeError(f"{path} is a folder of something else; move it away, or choose another output")
     try:
         path.mkdir(exist_ok=True)
         lock = (path / "lock").open("w")
@@ -142,7 +145,7 @@ class WorkFolder:
             EncodeError: ffmpeg failed.
         """
         path = self.path / f"blank{self.suffix}"
-        render_blank(self.job, self.clip, path, min(2, self.clip.frames))
+        render_blank(self.clip, video_options(self.clip, self.job.ffmpeg_options), path, min(2, self.clip.frames))
         return path
 
     def _check_script(self) -> None:

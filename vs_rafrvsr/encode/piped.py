@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import vapoursynth as vs
 
 from vs_rafrvsr.properties import DEVICE, FALLBACK, NUMERICS
@@ -43,6 +44,8 @@ def evaluate(script: Path, arguments: dict[str, Any]) -> vs.VideoNode:
     if not isinstance(output, vs.VideoOutputTuple):
         raise vs.Error(f"output 0 of {script.name} is not video; set the video clip as output 0")
     clip = output.clip
+    if len(outputs) > 1:
+        warn(f"of {script.name}'s outputs only 0 is encoded, not {', '.join(str(n) for n in sorted(outputs) if n)}")
     if output.alpha is not None:
         warn(f"the alpha of {script.name}'s output 0 is not encoded")
     if clip.format is None or clip.format.color_family == vs.UNDEFINED or 0 in (clip.width, clip.height):
@@ -68,15 +71,31 @@ def check(n: int, props: Mapping[str, Any], names: Sequence[str]) -> None:
 
 def for_pipe(clip: vs.VideoNode, props: dict[str, Any]) -> vs.VideoNode:
     """The clip as integers of at most 16 bits, never RGB. BT.2020 RGB takes BT.2020's matrix, any other BT.709's."""
-    integers = clip.format.replace(sample_type=vs.INTEGER, bits_per_sample=_bits(clip.format))
-    if clip.format.color_family == vs.RGB:
+    rgb = clip.format.color_family == vs.RGB
+    carried = _carried(clip.format.replace(color_family=vs.YUV) if rgb else clip.format)
+    if rgb:
         matrix = BT2020_NCL if props.get("_Primaries") == BT2020_NCL else BT709
-        return clip.resize.Bicubic(format=integers.replace(color_family=vs.YUV).id, matrix=matrix, range_s="limited")
-    return clip if integers.id == clip.format.id else clip.resize.Point(format=integers.id)
+        return clip.resize.Bicubic(format=carried.id, matrix=matrix, range_s="limited")
+    return clip if carried.id == clip.format.id else clip.resize.Point(format=carried.id)
 
 
-def _bits(given: vs.VideoFormat) -> int:
-    return 16 if given.sample_type == vs.FLOAT else min(given.bits_per_sample, 16)
+def _carried(given: vs.VideoFormat) -> vs.VideoFormat:
+    """The integers for a format of YUV or grey: of its depth, or the next one that ffmpeg has."""
+    depth = 16 if given.sample_type == vs.FLOAT else min(given.bits_per_sample, 16)
+    for bits in range(depth, 17):
+        integers = given.replace(sample_type=vs.INTEGER, bits_per_sample=bits)
+        if pixel_format(integers) in av.video.format.names:
+            return integers
+    raise vs.Error(
+        f"ffmpeg has no pixels like those of output 0, {given.name}; end the script with others, for example "
+        f"resize.Bicubic(format=vs.YUV444P{depth})"
+    )
+
+
+def pixel_format(given: vs.VideoFormat) -> str:
+    """ffmpeg's name of a format: YUV420P8 is yuv420p, Gray10 is gray10le."""
+    name = given.name.lower()
+    return name.removesuffix("8") if given.bits_per_sample == 8 else f"{name}le"
 
 
 def rate_of(clip: vs.VideoNode, props: Mapping[str, Any]) -> Fraction:
@@ -167,11 +186,12 @@ def main(script: Path, arguments: dict[str, Any], notes: Path, piece: bool) -> N
     rate = rate_of(clip, props)
     noting_frames(clip, rate, notes).set_output(0)
     report = {
-        "format": clip.format.name,
+        "format": pixel_format(clip.format),
         "width": clip.width,
         "height": clip.height,
         "frames": clip.num_frames,
         "rate": [rate.numerator, rate.denominator],
+        "variable": not clip.fps,
         "props": props,
     }
     print("\n" + MARK + json.dumps(report), file=sys.stderr, flush=True)
@@ -180,7 +200,7 @@ def main(script: Path, arguments: dict[str, Any], notes: Path, piece: bool) -> N
 if __name__ == "__vapoursynth__":
     given = globals()
     main(
-        Path(given["rafrvsr_script"]),
+        Path(os.fsdecode(given["rafrvsr_script"])),  # bytes where it is no UTF-8
         json.loads(given["rafrvsr_arguments"]),
         Path(given["rafrvsr_notes"]),
         piece=given["rafrvsr_piece"] == "1",

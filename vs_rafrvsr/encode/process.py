@@ -118,8 +118,8 @@ def describe(vspipe: Sequence[str]) -> Clip:
         return _await_clip(source, Messages("vspipe"))
 
 
-def run_ffmpeg(command: Sequence[str], *, quiet: bool = False) -> None:
-    """Run ffmpeg alone to its end.
+def run_ffmpeg(command: Sequence[str], *, quiet: bool = False) -> int:
+    """Run ffmpeg alone to its end; the frames that it wrote.
 
     Args:
         command: the words.
@@ -130,9 +130,10 @@ def run_ffmpeg(command: Sequence[str], *, quiet: bool = False) -> None:
     """
     complaints = Messages("ffmpeg", EVERYTHING if quiet else COPYING)
     with _running(command, stdin=subprocess.DEVNULL) as process:
-        _follow(process, complaints, lambda _: None)
+        frames = _follow(process, complaints, lambda _: None)
         _raise_any(_ffmpeg_failed(process.returncode, complaints))
         complaints.pass_on(0)
+        return frames
 
 
 def pixel_formats(encoder: str) -> list[str]:

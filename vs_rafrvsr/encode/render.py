@@ -40,6 +40,11 @@ class Progress:
 type Show = Callable[[Progress], None]
 """Called as frames are written."""
 
+type Ready = Callable[[Clip, Sequence[str]], None]
+"""Called with the script's clip and ffmpeg's options for it."""
+
+EVERY_FRAME = ("-fps_mode", "passthrough")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
@@ -89,6 +94,7 @@ def render(
     *,
     frames: range | None = None,
     streams: Sequence[str] = (),
+    ready: Ready = lambda *_: None,
     progress: Show = lambda _: None,
 ) -> Rendered:
     """Encode frames of the script (None: all); the file runs at the clip's rate from 0 on, whatever the durations say.
@@ -98,6 +104,7 @@ def render(
         out: absolute path of the file to write, replaced if it exists.
         frames: a rising range.
         streams: ffmpeg's options for what is copied from elsewhere.
+        ready: called before ffmpeg is started.
         progress: called as frames are written.
 
     Raises:
@@ -111,7 +118,10 @@ def render(
                 f"frames {frames.start} to {frames.stop - 1} are asked for; the clip has frames 0 to {clip.frames - 1}"
                 ": ask for some of those"
             )
-        return _ffmpeg_command(clip, out, streams, job)
+        warn_of_conversion(clip, job.ffmpeg_options, pixel_formats)
+        options = video_options(clip, job.ffmpeg_options)
+        ready(clip, options)
+        return _ffmpeg_command(clip, [*streams, *EVERY_FRAME, *options], out)
 
     def on_frames(clip: Clip, done: int, seconds: float) -> None:
         progress(Progress(done, clip.frames if frames is None else len(frames), done / seconds))
@@ -124,15 +134,15 @@ def render(
     return Rendered(clip, durations, makers, seconds)
 
 
-def render_blank(job: Job, clip: Clip, out: Path, frames: int) -> None:
-    """Encode blank frames as `render` would encode the clip's, without its script.
+def render_blank(clip: Clip, options: Sequence[str], out: Path, frames: int) -> int:
+    """Encode blank frames as `render` would encode the clip's, without its script; how many were written.
 
     Raises:
         EncodeError: ffmpeg failed.
     """
-    blank = f"color=size={clip.width}x{clip.height}:rate={clip.rate},format={clip.pixel_format}"
-    options = ["-frames:v", str(frames), *video_options(clip, job.ffmpeg_options)]
-    run_ffmpeg([*quiet_ffmpeg(), "-f", "lavfi", "-i", blank, *options, str(out)], quiet=True)
+    size = f"color=size={clip.width}x{clip.height}:rate={clip.rate}"
+    blank = ["-f", "lavfi", "-i", f"{size},trim=end_frame={frames},format={clip.pixel_format}"]
+    return run_ffmpeg([*quiet_ffmpeg(), *blank, *EVERY_FRAME, *options, str(out)], quiet=True)
 
 
 @contextmanager
@@ -150,12 +160,17 @@ def partial(out: Path) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+def output_path(out: Path) -> Path:
+    """Where an output is written: behind a link, so that it is the file that is replaced, and not the link to it."""
+    return out.resolve() if out.is_symlink() else out.absolute()
+
+
 def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -> None:
     """Refuse files that can be refused before any work is done.
 
     Raises:
-        EncodeError: an input does not exist, or the output is one of them, a folder or a picture, or may not be
-            replaced.
+        EncodeError: an input does not exist, or the output is one of them, a folder, a device or a picture, or may
+            not be replaced.
     """
     for role, path in (("script", script), ("source", source)):
         if path is not None and not path.is_file():
@@ -164,6 +179,8 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
             raise EncodeError(f"output {out} is the {role} itself; choose another name")
     if out.is_dir():
         raise EncodeError(f"output {out} is a folder; name a file in it")
+    if out.exists() and not out.is_file():
+        raise EncodeError(f"output {out} is a device or a pipe; name a file (to time a run, one with -- -f null)")
     if out.suffix[1:].lower() in av.ContainerFormat("image2", "w").extensions - {"avif"}:
         raise EncodeError(f"output {out} is a picture, and encode writes films; name one, such as {out.stem}.mkv")
     if out.exists() and not overwrite:
@@ -171,13 +188,16 @@ def check_files(script: Path, out: Path, source: Path | None, overwrite: bool) -
 
 
 def check_written(written: int, frames: int) -> None:
-    """Refuse a file that lacks frames.
+    """Refuse a file that has other frames than the clip.
 
     Raises:
         EncodeError: ffmpeg wrote another number of frames than it was given.
     """
     if written != frames:
-        raise EncodeError(f"ffmpeg wrote {written} of {frames} frames; is one of its options a limit?")
+        raise EncodeError(
+            f"ffmpeg wrote {written} of {frames} frames; no option may limit them (-frames, -t), and no filter add or "
+            "drop some (fps, decimate): do that in the script"
+        )
 
 
 def quiet_ffmpeg() -> list[str]:
@@ -197,9 +217,7 @@ def _vspipe_command(job: Job, frames: range | None, notes: Path) -> list[str]:
     return [*command, str(Path(__file__).with_name("piped.py"))]
 
 
-def _ffmpeg_command(clip: Clip, out: Path, streams: Sequence[str], job: Job) -> list[str]:
-    warn_of_conversion(clip, job.ffmpeg_options, pixel_formats)
+def _ffmpeg_command(clip: Clip, options: Sequence[str], out: Path) -> list[str]:
     pixels = ["-f", "rawvideo", "-pixel_format", clip.pixel_format, "-video_size", f"{clip.width}x{clip.height}"]
     rate = ["-framerate", f"{clip.rate.numerator}/{clip.rate.denominator}"]
-    options = [*streams, "-fps_mode", "passthrough", *video_options(clip, job.ffmpeg_options)]
     return [*quiet_ffmpeg(), *pixels, *rate, "-i", "pipe:0", *options, str(out)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -11,10 +13,17 @@ import av
 import av.error
 from av.container import InputContainer
 
+from vs_rafrvsr.encode.clip import Clip
 from vs_rafrvsr.errors import EncodeError
+
+log = logging.getLogger(__name__)
 
 MP4_FAMILY = (".mp4", ".m4v", ".mov")
 MOV_TEXT = "mov_text"
+MATROSKA_TIME = r"(\d+):(\d+):(\d+\.?\d*)"
+"""At which a stream ends: it has no length there."""
+MOST_APART = 0.5
+"""Seconds by which a clip and the video that it was read from may differ."""
 
 
 def source_options(source: Path, out: Path) -> list[str]:
@@ -54,6 +63,36 @@ def video_delay(source: Path) -> Fraction:
         video = container.streams.video[0]
         start = Fraction(container.start_time or 0, av.time_base)
         return (video.start_time or 0) * (video.time_base or Fraction(1)) - start
+
+
+def warn_of_length(clip: Clip, source: Path | None) -> None:
+    """Say that the clip is longer or shorter than the source's video, so that sound and subtitles do not fit.
+
+    Raises:
+        EncodeError: the source cannot be read.
+    """
+    if source is None or clip.variable:
+        return
+    ours, theirs = clip.frames / clip.rate, _video_seconds(source)
+    if theirs is not None and abs(ours - theirs) > MOST_APART:
+        log.warning(
+            "the script's clip lasts %.1f s, the video of %s %.1f s: what the script cuts, adds or plays at another "
+            "speed, the sound and subtitles copied from there do not follow",
+            ours, source, theirs,
+        )  # fmt: skip
+
+
+def _video_seconds(source: Path) -> Fraction | None:
+    """How long a file's video lasts; None where the file does not say it."""
+    with _opened(source) as container:
+        video = next(iter(container.streams.video), None)
+        if video is None or video.time_base is None:
+            return None
+        if video.duration is not None:
+            return video.duration * video.time_base
+        end = re.fullmatch(MATROSKA_TIME, video.metadata.get("DURATION", ""))
+        start = (video.start_time or 0) * video.time_base
+        return 3600 * int(end[1]) + 60 * int(end[2]) + Fraction(end[3]) - start if end else None
 
 
 @contextmanager

@@ -44,19 +44,12 @@ def is_constant(times: Sequence[Fraction], rate: Fraction) -> bool:
     return all(time == index / rate for index, time in enumerate(times))
 
 
-def aspect_options(path: Path) -> list[str]:
+def _shape(path: Path) -> list[str]:
     """ffmpeg's option by which the copy of a retimed video is shown in the shape of this file's: PyAV leaves it out."""
     with av.open(str(path)) as source:
         video = source.streams.video[0]
         pixel = video.sample_aspect_ratio
         return ["-aspect", f"{pixel.numerator * video.width}:{pixel.denominator * video.height}"] if pixel else []
-
-
-def start_of(path: Path) -> Fraction:
-    """Seconds at which a file's video starts: not 0 where all was moved for sound that begins before it."""
-    with av.open(str(path)) as source:
-        video = source.streams.video[0]
-        return (video.start_time or 0) * (video.time_base or Fraction(1))
 
 
 def count_frames(path: Path) -> int:
@@ -76,21 +69,22 @@ def retime(paths: Sequence[Path], out: Path, times: Sequence[Fraction], rate: Fr
     """Copy the video of files, one behind the other, frame n of the whole moved to times[n] seconds.
 
     Nothing is encoded again. Each file runs at a constant rate. The last of the times is the last frame's end. Returned
-    is ffmpeg's option for copying what was written, so that it ends there too.
+    are ffmpeg's options for copying what was written, so that it ends there too, and has its shape.
 
     Raises:
         EncodeError: a file cannot be read, the other one not written, or the files do not fit together.
     """
     try:
         copied, last = _copy(paths, out, times, rate)
-    except av.error.FFmpegError as error:
+        shape = _shape(paths[0])
+    except (av.error.FFmpegError, ValueError, IndexError) as error:  # ValueError: a container that PyAV cannot write
         raise EncodeError(f"giving {out.name} its timestamps failed: {error}") from error
     frames = len(times) - 1
     if copied != frames:
         raise EncodeError(f"giving {out.name} its timestamps failed: its parts hold {copied} of {frames} frames")
     if frames == 1 or out.suffix.lower() not in MP4_FAMILY:
-        return []
-    return ["-bsf:v:0", _lasting(frames, (times[-1] - last) / (last - times[0]))]
+        return shape
+    return [*shape, "-bsf:v:0", _lasting(frames, (times[-1] - last) / (last - times[0]))]
 
 
 def _lasting(frames: int, ratio: Fraction) -> str:
