@@ -49,7 +49,7 @@ def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def explained(error: Exception) -> DeviceError | None:
+def explained(error: BaseException) -> DeviceError | None:
     """What users are told where a device has failed; None for an error of another kind."""
     said = first_line(error)
     if out_of_memory(error):

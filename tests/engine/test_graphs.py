@@ -99,6 +99,32 @@ def test_a_step_that_is_dropped_gives_its_memory_back_at_once() -> None:
 
 
 @pytest.mark.usefixtures("no_capture")
+def test_a_chunk_whose_neighbour_failed_in_its_place_goes_on_from_its_own_state() -> None:
+    lr, flow = torch.ones(1, 3, 2, 2), torch.ones(1, 2, 2, 2)
+    failing = [False]
+
+    def run(*tensors: Tensor) -> Tensor:
+        if failing[0]:
+            raise RuntimeError("something that passes")
+        return advance(*tensors)
+
+    def empty(value: float) -> Held:
+        return Held(torch.full((1, 3, 8, 8), value), torch.full((1, 4, 2, 2), value))
+
+    found = []
+    for neighbour in (False, True):
+        step, state, other = GraphStep(run), empty(0.0), empty(100.0)
+        state = step(lr, state.hr, state.hidden, flow, state)
+        failing[0] = neighbour
+        if neighbour:
+            with pytest.raises(RuntimeError, match="passes"):
+                step(lr, other.hr, other.hidden, flow, other)
+        failing[0] = False
+        found.append(step(lr, state.hr, state.hidden, flow, state).hr.clone())
+    assert torch.equal(*found)
+
+
+@pytest.mark.usefixtures("no_capture")
 def test_chunks_that_take_turns_get_what_each_would_get_alone() -> None:
     lr = [torch.full((1, 3, 2, 2), float(i)) for i in range(12)]
     flow = torch.ones(1, 2, 2, 2)

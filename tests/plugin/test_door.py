@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,38 @@ blank[0].set_output()
     assert out.returncode == 0, out.stderr
 
 
+IMPORTING = """
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == "vs_rafrvsr.plugin.nodes":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+"""
+MAKING = """
+vs.core.rafrvsr.Version()
+from vs_rafrvsr.plugin import nodes
+prepare = nodes.prepare
+nodes.prepare = lambda *given: signal.raise_signal(signal.SIGINT) or prepare(*given)
+"""
+
+
+@pytest.mark.parametrize("interrupt", [IMPORTING, MAKING], ids=["importing", "making"])
+def test_ctrl_c_while_a_filter_is_made_ends_the_script(interrupt: str) -> None:
+    code = f"""
+import signal, sys
+import vapoursynth as vs
+{interrupt}
+clip = vs.core.std.BlankClip(width=32, height=32, length=1)
+vs.core.rafrvsr.Upscale(clip, device="cpu")
+print("went on")
+"""
+    done = run(sys.executable, "-c", code)
+    assert done.returncode != 0
+    assert re.search("vapoursynth.Error: Upscale: .*interrupt", done.stderr, re.IGNORECASE), done.stderr
+    assert done.stdout == ""
+
+
 def test_no_frame_stays_no_filter_and_no_source() -> None:
     """Frames came and went through the resizer. In a process of its own, so that no others count."""
     code = """
@@ -129,6 +162,21 @@ for fmt in (YUV420P8, GRAY8):
 """
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0, done.stderr
+
+
+def test_vapoursynth_caches_no_rgb_of_frames_that_the_resizer_brings_back() -> None:
+    """Another filter follows, as in most chains. In RGB a frame is eight times as large."""
+    code = """
+import vapoursynth as vs
+core = vs.core
+clip = core.std.BlankClip(format=vs.YUV420P8, width=32, height=32, length=60).std.SetFrameProps(_Matrix=1)
+out = core.rafrvsr.Upscale(clip, device="cpu", leadin=0).std.Crop(right=64)
+for frame in out.frames(prefetch=2, close=True):
+    pass
+print(core.used_cache_size / (128 * 128 * 1.5))
+"""
+    done = run(sys.executable, "-c", code)
+    assert float(done.stdout) < 60, done.stderr  # 20 of RGB would be 160
 
 
 def test_ten_evaluations_of_a_script_leave_no_memory_behind() -> None:

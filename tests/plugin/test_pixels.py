@@ -144,6 +144,18 @@ def test_a_plane_of_rgb_is_grey(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_planes_of_yuv_are_rgb(device: str) -> None:
+    """Whatever `_Matrix` they have kept."""
+    yuv = core.resize.Bicubic(rgb_clip(moving(2, 24, 32)), format=vs.YUV444P8, matrix=1)
+    planes = core.std.ShufflePlanes(yuv, [0, 1, 2], vs.RGB)
+    assert planes.get_frame(0).props["_Matrix"] == vs.MATRIX_BT709
+    frame = core.rafrvsr.Upscale(planes, device=device).get_frame(1)
+    plain = core.rafrvsr.Upscale(core.std.RemoveFrameProps(planes, ["_Matrix"]), device=device).get_frame(1)
+    assert same(frame, plain)
+    assert frame.props["_Matrix"] == vs.MATRIX_BT709
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("matrix", GREY_MATRICES)
 def test_the_luma_of_grey_is_taken_by_bt709(matrix: int | None, device: str) -> None:
     """Of what the network makes, which is not exactly grey; to 1 LSB at 16 bits, the network in fp32."""

@@ -10,7 +10,7 @@ from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.pixels.colour import CHROMA_OFFSETS, MATRICES, Colour
 from vs_rafrvsr.plugin.host import lib
 
-BT709, BT601 = 1, 6
+RGB, BT709, BT601 = 0, 1, 6
 
 PROPERTIES = ("_Matrix", "_Range", "_ColorRange", "_ChromaLocation", "_Transfer", "_Primaries")
 """What `ColourReader.said` reads. `_ColorRange` is deprecated, and the other way round: 1 is limited."""

@@ -145,12 +145,14 @@ static int python_runs(void) {
 
 static void set_import_error(VSMap *out, const VSAPI *vsapi) {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *text = error ? PyUnicode_FromFormat(
-        "Upscale: the package vs_rafrvsr could not be imported in this Python: %S. "
-        "Run `python -m vs_rafrvsr doctor` with the same Python to see what is missing.", error) : NULL;
+    PyObject *kind = error ? PyType_GetName(Py_TYPE(error)) : NULL;
+    PyObject *text = kind ? PyUnicode_FromFormat(
+        "Upscale: the package vs_rafrvsr could not be imported in this Python: %S: %S. "
+        "Run `python -m vs_rafrvsr doctor` with the same Python to see what is missing.", kind, error) : NULL;
     const char *message = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
     vsapi->mapSetError(out, message ? message : "Upscale: the package vs_rafrvsr could not be imported");
     Py_XDECREF(text);
+    Py_XDECREF(kind);
     Py_XDECREF(error);
     PyErr_Clear();
 }

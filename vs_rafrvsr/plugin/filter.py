@@ -16,7 +16,7 @@ from vs_rafrvsr.plugin.host import Frame, Host, Map, ffi, forget, lib
 from vs_rafrvsr.plugin.nodes import Filter, upscale
 
 
-def _message(error: Exception) -> bytes:
+def _message(error: BaseException) -> bytes:
     """The message for users as C's characters: names that were given may hold bytes that are no text.
 
     While the error's traceback holds the tensors of a GPU that is lost, they are kept.
@@ -26,8 +26,10 @@ def _message(error: Exception) -> bytes:
     return _describe(error).encode(errors="backslashreplace").replace(b"\0", b"\\0")
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """For an error that is not ours, with the place where it happened."""
+    if isinstance(error, KeyboardInterrupt):
+        return "Upscale: interrupted"
     known = error if isinstance(error, RafrvsrError) else explained(error)
     if known is not None:
         return f"Upscale: {known}"
@@ -71,7 +73,7 @@ def rafrvsr_call(function: int, arguments: Map, out: Map, core: object, vsapi: o
     host = Host(core, vsapi)
     try:
         _CALLS[function](arguments, out, host)
-    except Exception as error:  # the border: nothing may pass into C
+    except BaseException as error:  # the border: nothing may pass into C, and Ctrl-C ends the script
         host.api.mapSetError(out, _message(error))
 
 

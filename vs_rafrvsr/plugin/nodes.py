@@ -20,7 +20,7 @@ from vs_rafrvsr.errors import ClipError
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.options import Options
 from vs_rafrvsr.pixels import route
-from vs_rafrvsr.plugin.colour import ColourReader
+from vs_rafrvsr.plugin.colour import RGB, ColourReader
 from vs_rafrvsr.plugin.finish import Finish
 from vs_rafrvsr.plugin.host import Context, Frame, Host, Map, Node, ffi, keep, lib
 from vs_rafrvsr.plugin.recurrence import Recurrence
@@ -49,7 +49,7 @@ def upscale(arguments: Map, host: Host) -> Node:
         _check_clip(video, host)
         engine = Engine(_network(options, video, host))
         source = _source_node(clip, video, engine, host)
-    except Exception:
+    except BaseException:
         host.api.freeNode(clip)
         raise
     recurrence = _recurrence_node(source, engine, host)
@@ -109,10 +109,10 @@ def _source_node(clip: Node, video: Any, engine: Engine, host: Host) -> Node:  #
     if engine.network.exchange.format.name == host.format_name(video.format):
         return host.api.addNodeRef(clip)
     colours = ColourReader(video)
-    if not colours.grey:
-        hint = {} if video.format.colorFamily == lib.cfRGB else {"matrix_in": colours.guess}
-        return host.resize(clip, format=lib.pfRGBS, **hint)
-    plain = host.with_properties(clip, _Matrix=colours.guess)  # matrix_in counts only where frames have none
+    if video.format.colorFamily == lib.cfYUV:
+        return host.resize(clip, format=lib.pfRGBS, matrix_in=colours.guess)
+    # A matrix that such a clip names means nothing: its plane or planes were taken out of others. The resizer minds it.
+    plain = host.with_properties(clip, _Matrix=colours.guess if colours.grey else RGB)
     try:
         return host.resize(plain, format=lib.pfRGBS)
     finally:
@@ -137,7 +137,9 @@ def _finish_node(
     """The recurrence's frames in the clip's format, with its properties."""
     output = _times_four(video)
     instance = Finish(clip, recurrence, output, ColourReader(video), engine, host)
-    dependencies = [(clip, lib.rpStrictSpatial), (recurrence, lib.rpGeneral)]
+    dependencies = [(clip, lib.rpStrictSpatial)]
+    if instance.direct:  # else nodes of the way back ask for its frames, and VapourSynth would cache them twice
+        dependencies.append((recurrence, lib.rpGeneral))
     return _create(output, dependencies, instance, host)
 
 

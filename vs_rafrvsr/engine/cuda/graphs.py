@@ -135,6 +135,7 @@ class GraphStep:
                 owner.hr, owner.hidden = owner.hr.clone(), owner.hidden.clone()
             resident.hr.copy_(hr)
             resident.hidden.copy_(hidden)
+        self._owner = lambda: None  # until the step is made: where it fails, the state there is nobody's
         (frame,) = self._graph(lr, flow)
         made = Held(resident.hr, resident.hidden, frame)
         self._owner = weakref.ref(made)
