@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from vs_rafrvsr import doctor, weights
 from vs_rafrvsr.doctor import GIB, State
@@ -61,3 +62,20 @@ def test_what_it_tells_to_install_is_the_checkout_not_a_name_that_no_index_knows
     for check in (doctor.check_plugin, doctor.check_weights):
         assert check().remedy == "in the checkout: pip install --force-reinstall --no-deps ."
     assert doctor.check_cupy().remedy == "in the checkout: pip install '.[cuda13]'"
+
+
+def test_a_device_that_is_listed_and_computes_nothing_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a card that this PyTorch has no code for: here there is none at that number."""
+    number = torch.cuda.device_count()
+    with_devices(monkeypatch, *[8.0] * (number + 1))
+    finding = doctor.check_gpu()
+    assert finding.state is State.BROKEN
+    assert f"cuda:{number}" in finding.found
+    assert "pytorch.org" in finding.remedy
+
+
+@pytest.mark.cuda
+def test_a_device_that_works_has_upscaled_a_frame() -> None:
+    finding = doctor.check_gpu()
+    assert finding.state is State.FINE
+    assert "upscaled a frame on cuda:0" in finding.found

@@ -133,6 +133,25 @@ def check_torch() -> Finding:
     return Finding(State.FINE, "\n".join([built, *devices]))
 
 
+def check_gpu() -> Finding:
+    """Does the plugin upscale a frame on each device that PyTorch lists?"""
+    import torch
+    import vapoursynth
+
+    if not torch.cuda.is_available():
+        return Finding(State.FINE, "not needed without a CUDA device")
+    core, found = vapoursynth.core, []
+    for index in range(torch.cuda.device_count()):
+        blank = core.std.BlankClip(width=32, height=32, length=1)
+        try:
+            core.rafrvsr.Upscale(blank, device=f"cuda:{index}").get_frame(0).close()
+        except vapoursynth.Error as error:
+            remedy = "another device, or a PyTorch that has code for this one: https://pytorch.org/get-started"
+            return Finding(State.BROKEN, f"cuda:{index}: {error}", remedy)
+        found.append(f"cuda:{index}")
+    return Finding(State.FINE, f"upscaled a frame on {', '.join(found)}")
+
+
 def check_device_memory() -> Finding:
     """Each device's memory that is free now."""
     import torch
@@ -217,6 +236,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "vspipe": check_vspipe,
     "plugin": check_plugin,
     "PyTorch": check_torch,
+    "GPU": check_gpu,
     "GPU memory": check_device_memory,
     "CuPy": check_cupy,
     "weights": check_weights,
