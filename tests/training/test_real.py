@@ -159,6 +159,17 @@ def test_an_encoder_shifts_no_colours(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
+def test_an_encoder_moves_no_colours(name: str) -> None:
+    """Chroma lies left of the middle in the stream, half a pixel: a spot of colour alone comes back where it was."""
+    ys, xs = np.mgrid[:96, :96]
+    spot = 90 * np.exp(-((ys - 47.5) ** 2 + (xs - 47.5) ** 2) / 72)
+    frames = np.stack([128 + spot, np.full_like(spot, 128), 128 - spot], 2).round().astype(np.uint8)[None].repeat(3, 0)
+    red = compress(frames, Codec(name=name, crf=12))[1, ..., 0].astype(float) - 128
+    red[red < 5] = 0
+    assert ((red * xs).sum() / red.sum(), (red * ys).sum() / red.sum()) == pytest.approx((47.5, 47.5), abs=0.15)
+
+
+@pytest.mark.parametrize("name", STREAMS)
 def test_clips_of_a_few_frames_come_back_whole(name: str) -> None:
     """In a process that finds no zeros in fresh memory, where x265 leaves the time of such frames unset."""
     program = "import sys, numpy as np; from vs_rafrvsr.training.codec import Codec, compress\n"

@@ -47,6 +47,7 @@ def compress(frames: Frames, codec: Codec) -> Frames:
     machine with more work than cores.
     """
     import av  # loads FFmpeg, which only video needs
+    from av.video.reformatter import ChromaLocation
 
     height, width = frames.shape[1:3]
     sides = zip((height, width), SMALLEST[codec.name], strict=True)
@@ -60,6 +61,7 @@ def compress(frames: Frames, codec: Codec) -> Frames:
         stream.codec_context.thread_count = 1
         for frame in frames:
             rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")
+            rgb.chroma_location = ChromaLocation.LEFT  # where the decoder finds it; else colours would move
             container.mux(stream.encode(rgb.reformat(format="yuv420p", interpolation=exact())))
         container.mux(stream.encode(None))
     file.seek(0)
