@@ -111,16 +111,17 @@ def test_a_range_of_frames(tmp_path: Path) -> None:
 def test_frames_that_the_true_times_push_out_are_missed_and_what_is_encoded_is_kept(tmp_path: Path) -> None:
     """At frame 0's rate the clip ends before 0.9 s, at its true times after it."""
     slowing = TWO_RATES.replace("30000", "15000")
-    with pytest.raises(EncodeError, match=r"(?s)wrote 1\d of 20 frames.* kept in .*out\.encoded\.mkv$"):
+    with pytest.raises(EncodeError, match=r"(?s)wrote 1\d of 20 frames.* kept in .*out\.\d+\.encoded\.mkv$"):
         encode(script(tmp_path, slowing), tmp_path / "out.mkv", ffmpeg_options=(*FFV1, "-t", "0.9"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.encoded.mkv", "script.vpy"]
-    assert len(times(tmp_path / "out.encoded.mkv")) == 20
+    kept, _ = sorted(tmp_path.iterdir())
+    assert len(times(kept)) == 20
 
 
 def test_a_container_that_takes_no_varying_times_costs_no_frames(tmp_path: Path) -> None:
-    with pytest.raises(EncodeError, match=r"(?s)giving .* its timestamps failed.* kept in .*out\.encoded"):
+    with pytest.raises(EncodeError, match=r"(?s)giving .* its timestamps failed.* kept in .*out\.\d+\.encoded"):
         encode(script(tmp_path, TWO_RATES), tmp_path / "out.h264", ffmpeg_options=X264)
-    assert len(pixels(tmp_path / "out.encoded.h264")) == 20 * 64 * 48 * 3 // 2
+    kept, _ = sorted(tmp_path.iterdir())
+    assert len(pixels(kept)) == 20 * 64 * 48 * 3 // 2
 
 
 def test_a_variable_rate_keeps_the_pixels_shape(tmp_path: Path) -> None:

@@ -60,8 +60,9 @@ def encode(
     """Encode output 0 of a VapourSynth script to a file.
 
     Colour, sample aspect ratio, HDR10 metadata and timestamps are those of the clip's frames. ffmpeg gets RGB as
-    YUV 4:4:4 and float as 16 bits. Until all is written, the file has the name `OUT.PID.part.SUFFIX`. What the script,
-    vspipe and ffmpeg say is logged.
+    YUV 4:4:4 and float as 16 bits. Until all is written, the file has the name `OUT.PID.part.SUFFIX`; if it then cannot
+    be given its true times, what is encoded is kept as `OUT.PID.encoded.SUFFIX`. What the script, vspipe and ffmpeg say
+    is logged.
 
     Args:
         script: the .vpy file. It runs in its own folder, as under vspipe.
@@ -102,7 +103,7 @@ def encode(
         done = render(job, path, frames=frames, streams=streams, ready=ready, progress=progress)
         times = edges(done.durations, done.clip.rate)
         if delay or not is_constant(times, done.clip.rate):
-            with _keeping(path, out), partial(path) as whole:
+            with _keeping(path), partial(path) as whole:
                 join([path], whole, mux(done.clip), times=times)
     return Encoded(done.clip, len(done.durations), times[:-1], len(done.durations) / done.seconds)
 
@@ -118,12 +119,12 @@ def _rehearse(clip: Clip, options: Sequence[str], out: Path, mux: Mux | None) ->
 
 
 @contextmanager
-def _keeping(path: Path, out: Path) -> Iterator[None]:
+def _keeping(path: Path) -> Iterator[None]:
     """Around what follows the encoding of a file: where that fails, hours of work are not lost."""
     try:
         yield
     except EncodeError as error:
-        kept = out.with_name(f"{out.stem}.encoded{out.suffix}")
+        kept = path.with_stem(f"{path.stem.removesuffix('.part')}.encoded")
         path.replace(kept)
         raise EncodeError(f"{error}\nAll frames are encoded, at a constant rate, and kept in {kept}") from error
 

@@ -31,8 +31,8 @@ LAYOUTS = {"nv12": "yuv420p", "nv16": "yuv422p", "p010le": "yuv420p10le", "p210l
 
 type Pair = tuple[float, float]
 
-
 DISPLAY = "MasteringDisplay"
+"""What the names of a mastering display's properties begin with."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ def transcode(
     with os.fdopen(read, "rb") as pixels, os.fdopen(write, "wb") as video, _running_vspipe(vspipe, video) as source:
         video.close()  # each program holds the only copy of its end, and learns when the other one goes away
         clip = _await_clip(source, said)
+        command = ffmpeg(clip)
         start = time.monotonic()
 
         def tell(frames: int) -> None:
@@ -84,7 +85,7 @@ def transcode(
             on_frames(clip, frames, time.monotonic() - start)
 
         with (
-            _running(ffmpeg(clip), stdin=pixels, env=KEEP_MEMORY | os.environ) as sink,
+            _running(command, stdin=pixels, env=KEEP_MEMORY | os.environ) as sink,
             _collecting(source, source.stdout, said),
         ):
             pixels.close()

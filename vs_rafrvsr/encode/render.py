@@ -44,6 +44,7 @@ type Ready = Callable[[Clip, Sequence[str]], None]
 """Called with the script's clip and ffmpeg's options for it."""
 
 EVERY_FRAME = ("-fps_mode", "passthrough")
+"""Whatever their times are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
