@@ -17,7 +17,7 @@ from vs_rafrvsr.training.recipe import Recipe, change
 
 RECIPE = change(
     Recipe(name="tiny", steps=2, batch=1, frames=2, crop=8, warm_up=1, start=""),
-    {"model": {"channels": 4, "blocks": 1, "previous_dropout": 0.5}, "flow": {"updates": 3}},
+    {"model": {"channels": 4, "blocks": 1}, "flow": {"updates": 3}},
 )
 
 

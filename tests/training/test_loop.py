@@ -93,7 +93,7 @@ def test_a_row_goes_on_from_the_state_that_it_left(prepared: Prepared, tmp_path:
         trainer.advance(1)
         batch = trainer.pool.cut(trainer.plan)
         with torch.no_grad():
-            _, _, state = trainer.unroll(batch.lr, batch.flow, batch.keep, state)
+            _, _, state = trainer.unroll(batch.lr, batch.flow, state)
     assert not batch.anew.any()
     for ours, theirs in zip(trainer.state, state, strict=True):
         torch.testing.assert_close(ours.float(), theirs.float(), atol=1e-2, rtol=0)
@@ -133,10 +133,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path:
     first = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
     first.save()
     Trainer(tiny(steps=4, checkpoint_every=2), prepared, CPU, tmp_path).resume()
-    other = Trainer(tiny(steps=4, frames=4, muon={"momentum": 0.9}), prepared, CPU, tmp_path)
-    with pytest.raises(
-        checkpoint.CheckpointError, match=r"other values of frames, muon\.momentum: resume with the same"
-    ):
+    other = Trainer(tiny(steps=4, frames=4, muon={"decay": 0.1}), prepared, CPU, tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match=r"other values of frames, muon\.decay: resume with the same"):
         other.resume()
 
 
@@ -212,10 +210,10 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
     [
         {"flow": {"joint": True}, "losses": {"flow": 0.1}, "crop": 16},
         {"precision": "bf16", "muon": {"on": "body"}, "followed": 1.0},
-        {"model": {"refine": 4, "previous_lr": True, "phase": True}},
+        {"model": {"refine": 4, "previous_lr": True}},
         {
-            "model": {"previous": "none", "fetch": "nearest", "hidden": "conv", "tail": 1, "previous_dropout": 0.5},
-            "muon": {"on": "all", "rate": 2.0, "rows": True, "decay": 0.1},
+            "model": {"previous": "none", "hidden": "conv"},
+            "muon": {"on": "all", "rate": 2.0, "decay": 0.1},
         },
         {"data": {"degradation": "bd"}},
         {

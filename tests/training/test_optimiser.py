@@ -150,23 +150,10 @@ def test_muon_moves_every_matrix_by_orthogonal_steps_and_leaves_the_rest_to_adam
     assert torch.allclose(b_bias, list(plain.parameters())[3])
 
 
-def test_rows_brings_every_filter_to_one_size() -> None:
-    """The direction of 40 random columns has rows alike; of nearly parallel rows it has not."""
+def test_the_second_moment_is_adam_s_alone() -> None:
     net = small_net()
-    optimiser = muon_of(net, rows=True)
-    before = matrix(list(net.parameters())[2])
-    optimiser.backward(loss_of(net, 0))
-    optimiser.step(torch.tensor(1e-2))
-    sizes = (matrix(list(net.parameters())[2]) - before).square().mean(1).sqrt()
-    assert sizes.tolist() == pytest.approx([0.2e-2] * 4, rel=1e-3)
-
-
-@pytest.mark.parametrize("rows", [False, True])
-def test_the_second_moment_is_kept_for_those_who_use_it(rows: bool) -> None:
-    net = small_net()
-    optimiser = muon_of(net, rows=rows)
-    biases = sum(p.numel() for p in net.parameters() if p.dim() == 1)
-    assert optimiser.state()["second"].numel() == (len(optimiser.weights) if rows else biases)
+    optimiser = muon_of(net)
+    assert optimiser.state()["second"].numel() == sum(p.numel() for p in net.parameters() if p.dim() == 1)
     optimiser.backward(loss_of(net, 0))
     optimiser.step(torch.tensor(1e-2))
     assert (optimiser.second > 0).all()
@@ -187,7 +174,7 @@ def test_weight_decay_shrinks_muon_s_matrices_alone() -> None:
 
 def test_a_bad_step_leaves_muon_s_state_alone() -> None:
     net = small_net()
-    optimiser = muon_of(net, rows=True, decay=0.1)
+    optimiser = muon_of(net, decay=0.1)
     for bad in (1.0, torch.nan, 1.0):
         before = {name: t.clone() for name, t in optimiser.state().items()}
         optimiser.backward(loss_of(net, 0) * bad)

@@ -48,8 +48,8 @@ def test_a_bad_override_says_what_is_allowed(override: str, message: str, tmp_pa
 
 def test_a_change_keeps_the_rest_of_its_table() -> None:
     changed = recipe.change(Recipe(name="a"), {"model": {"refine": 8}})
-    again = recipe.change(changed, {"model": {"tail": 1}, "batch": 4})
-    assert (again.model.refine, again.model.tail, again.batch) == (8, 1, 4)
+    again = recipe.change(changed, {"model": {"blocks": 1}, "batch": 4})
+    assert (again.model.refine, again.model.blocks, again.batch) == (8, 1, 4)
 
 
 def test_a_record_of_an_earlier_version_lacks_keys_and_fits() -> None:

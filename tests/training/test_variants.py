@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from vs_rafrvsr.models.rafrvsr import RAFRVSR
-from vs_rafrvsr.models.warp import space_to_depth
 from vs_rafrvsr.training.unroll import Unroll
-from vs_rafrvsr.training.variants import Motion, Variant, VariantNet, initialise
+from vs_rafrvsr.training.variants import Variant, VariantNet, initialise
 
 PLAIN = Variant(channels=8, blocks=2)
 
@@ -100,11 +99,8 @@ def test_an_empty_state_is_none() -> None:
     "change",
     [
         {"previous": "none"},
-        {"fetch": "nearest"},
         {"previous_lr": True},
-        {"phase": True},
         {"hidden": "conv"},
-        {"tail": 1},
     ],
 )
 def test_every_change_changes_the_result(change: dict[str, object]) -> None:
@@ -112,30 +108,6 @@ def test_every_change_changes_the_result(change: dict[str, object]) -> None:
     plain, *_ = Unroll(net_of(PLAIN), None, None)(lr, flow)
     other, *_ = Unroll(net_of(dataclasses.replace(PLAIN, **change)), None, None)(lr, flow)  # type: ignore[arg-type]
     assert not torch.equal(plain, other)
-
-
-def test_a_blanked_clip_sees_no_previous_output() -> None:
-    net, lr = net_of(PLAIN), frames()[0][:, 0]
-    hr = torch.rand(2, 3, 64, 80, generator=torch.Generator().manual_seed(2))
-    seen = net._previous(hr, Motion(torch.zeros(2, 2, 16, 20), lr, torch.tensor([1.0, 0.0])))
-    assert torch.allclose(seen[0], space_to_depth(hr)[0], atol=1e-5)
-    assert seen[1].abs().max() == 0
-
-
-def test_a_nearest_fetch_takes_whole_pixels() -> None:
-    """Half a pixel and less stays, more goes to the next: features are moved, never blended."""
-    net = net_of(dataclasses.replace(PLAIN, fetch="nearest"))
-    lr, _ = frames()
-    state = net.advance(lr[:, 0], net.empty_state(lr[:, 0]), None)
-    shift = torch.zeros(2, 2, 16, 20)
-    outputs = {}
-    for x in (0.0, 0.4, 0.6, 1.0):
-        shift[:, 0] = x
-        # The HR output is fetched bilinearly still: blank it to look at the hidden features alone.
-        outputs[x] = net.advance(lr[:, 1], state, Motion(shift.clone(), lr[:, 0], torch.zeros(2))).hr
-    assert torch.allclose(outputs[0.0], outputs[0.4], atol=1e-5)
-    assert torch.allclose(outputs[0.6], outputs[1.0], atol=1e-5)
-    assert not torch.allclose(outputs[0.0], outputs[1.0], atol=1e-5)
 
 
 def test_the_empty_state_shows_no_previous_output() -> None:

@@ -141,14 +141,14 @@ class Trainer:
             for name, p in self.net.named_parameters()
             if prefix is not None and name.startswith(prefix) and not name.startswith(FLOW_PARTS) and p.dim() == 4
         ]
-        return Muon(weights, plan.rate, plan.momentum, plan.rows, plan.decay)
+        return Muon(weights, plan.rate, plan.decay)
 
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
         batch: Batch = self.pool.cut(self.plan)
         went_on = batch.anew[:, None, None, None] == 0
         state = self.state._make(torch.where(went_on, part.float(), 0) for part in self.state)
-        frames, flow, last = self.unroll(batch.lr, batch.flow, batch.keep, state)
+        frames, flow, last = self.unroll(batch.lr, batch.flow, state)
         lr, known = (given[:, 1:] for given in (batch.lr, batch.flow))
         parts = losses.total(losses.Clip(frames, batch.hr, lr, flow, known), self.terms, self.weights, self.by_frame)
         self.optimiser.backward(parts["loss"])
@@ -191,9 +191,7 @@ class Trainer:
 
     def _fill_plan(self) -> None:
         recipe = self.recipe
-        self.drawn = self.pool.draw(
-            self.rng, recipe.batch, recipe.model.previous_dropout, self.drawn, followed=recipe.followed
-        )
+        self.drawn = self.pool.draw(self.rng, recipe.batch, self.drawn, followed=recipe.followed)
         rows = torch.from_numpy(self.drawn[self.share])
         # From pinned memory a copy does not wait for the step before; PyTorch keeps the memory until it is done.
         self.plan.copy_(rows.pin_memory() if self.plan.is_cuda else rows, non_blocking=True)

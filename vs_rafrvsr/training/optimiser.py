@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+MOMENTUM = 0.95
+"""Muon's."""
 SCALE_START = 2.0**16
 SCALE_GROWTH = 2.0 ** (1 / 1000)
 
@@ -32,9 +34,6 @@ class Muon(NamedTuple):
     """Convolution weights (O, I, k, k), taken as O x I*k*k matrices."""
     rate: float = 1.0
     """Their learning rate over their group's."""
-    momentum: float = 0.95
-    rows: bool = False
-    """Bring every row, one output channel's filter, to the same mean size (NorMuon, Li et al. 2025)."""
     decay: float = 0.0
     """Decoupled weight decay, times the learning rate."""
 
@@ -91,8 +90,8 @@ class Optimiser:
             p.data, p.grad = _view(self.weights[at:end], p), _view(self.gradient[at:end], p)
             at = end
         self.split = self.blocks[-1].end if self.blocks else 0
-        self.second = torch.zeros_like(self.weights[0 if muon.rows else self.split :])
-        """Of Adam's parameters; in front of them Muon's, where it brings rows to one size."""
+        self.second = torch.zeros_like(self.weights[self.split :])
+        """Of Adam's parameters."""
 
     def _into_block(self, start: int, end: int, matrix: tuple[int, int]) -> None:
         last = self.blocks[-1] if self.blocks else None
@@ -129,10 +128,9 @@ class Optimiser:
         """Adam's update of the parameters behind Muon's."""
         beta1, beta2 = self.betas
         gradient, first = gradient[self.split :], self.first[self.split :]
-        second = self.second[self.split if self.muon.rows else 0 :]
         first += kept * (1 - beta1) * (gradient - first)
-        second += kept * (1 - beta2) * (gradient**2 - second)
-        root = (second / self._grown(beta2)).sqrt()
+        self.second += kept * (1 - beta2) * (gradient**2 - self.second)
+        root = (self.second / self._grown(beta2)).sqrt()
         update: Tensor = first / self._grown(beta1) / (root + 1e-8)
         return update
 
@@ -142,15 +140,10 @@ class Optimiser:
         An orthogonal matrix's entries have a root mean square of 1 / sqrt(max(rows, columns)); at 0.2 one learning rate
         serves both (Liu et al. 2025, arXiv 2502.16982).
         """
-        momentum, beta2 = self.muon.momentum, self.betas[1]
         gradient, first = (x[block.start : block.end] for x in (gradient, self.first))
-        first += kept * (1 - momentum) * (gradient - first)
-        direction = orthogonalise(torch.lerp(gradient, first, momentum).view(block.shape))
-        if not self.muon.rows:
-            return direction.flatten() * (0.2 * math.sqrt(max(block.shape[1:])))
-        energy = self.second[block.start : block.end].view(block.shape)
-        energy += kept * (1 - beta2) * (direction.square().mean(2, keepdim=True) - energy)
-        return (0.2 * direction / ((energy / self._grown(beta2)).sqrt() + 1e-8)).flatten()
+        first += kept * (1 - MOMENTUM) * (gradient - first)
+        direction = orthogonalise(torch.lerp(gradient, first, MOMENTUM).view(block.shape))
+        return direction.flatten() * (0.2 * math.sqrt(max(block.shape[1:])))
 
     def _grown(self, beta: float) -> Tensor:
         """1 - beta^count: the share that a running mean from zero has of its final size."""

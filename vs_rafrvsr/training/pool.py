@@ -19,7 +19,7 @@ from torch import Tensor
 from vs_rafrvsr.models.warp import SCALE
 from vs_rafrvsr.training.data import DataError
 
-PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "keep", "anew")
+PLAN = ("clip", "time", "y", "x", "flip_y", "flip_x", "transpose", "anew")
 """Columns of a plan; positions in LR pixels; flips come before the transposition; a clip's time as in `to_and_fro`."""
 
 
@@ -60,8 +60,6 @@ class Batch(NamedTuple):
     flow: Tensor
     """(B, 1 + T, 2, s, s) fp32, to the frame before, see `PoolClip`; the first one's points out of the batch: not to be
     used."""
-    keep: Tensor
-    """(B,), 0 where the previous output is to be blanked."""
     anew: Tensor
     """(B,), 1 where the state is empty, 0 where the clip goes on from the batch before."""
 
@@ -113,30 +111,27 @@ class Pool:
         self,
         rng: np.random.Generator,
         batch: int,
-        blank: float = 0.0,
         before: NDArray[np.int64] | None = None,
         *,
         followed: float = 0.0,
     ) -> NDArray[np.int64]:
-        """A plan (batch, len(PLAN)); `blank` is the share of rows with keep = 0.
+        """A plan (batch, len(PLAN)).
 
         The first rows, a share of `followed`, go on where the plan `before` left them, up to the end of their clip.
         """
         follows = np.arange(batch) < round(followed * batch)
-        plan = self._begin(rng, batch, blank, follows)
+        plan = self._begin(rng, batch, follows)
         if before is not None:
-            clip, time, keep, anew = (PLAN.index(name) for name in ("clip", "time", "keep", "anew"))
+            clip, time, anew = (PLAN.index(name) for name in ("clip", "time", "anew"))
             following = before.copy()
             following[:, time] += self.frames
-            following[:, keep], following[:, anew] = plan[:, keep], 0
+            following[:, anew] = 0
             end = np.where(before[:, time] < 0, 0, self.lengths[before[:, clip]] - 1)
             stays = follows & (following[:, time] + self.frames - 1 <= end)
             plan[stays] = following[stays]
         return plan
 
-    def _begin(
-        self, rng: np.random.Generator, batch: int, blank: float, follows: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
+    def _begin(self, rng: np.random.Generator, batch: int, follows: NDArray[np.bool_]) -> NDArray[np.int64]:
         """A plan whose rows all begin anew, half of them backwards; those that follow a clip begin near an end."""
         clip = rng.choice(len(self.share), batch, p=self.share)
         length = self.lengths[clip]
@@ -146,12 +141,11 @@ class Pool:
         # From 1: a flipped crop of the BD phase starts 3 HR pixels before its LR crop.
         y, x = (rng.integers(1, self.sizes[clip, axis] - self.crop + 1) for axis in (0, 1))
         coins = rng.random((3, batch)) < 0.5
-        keep = rng.random(batch) >= blank
-        return np.column_stack([clip, time, y, x, *coins, keep, np.ones(batch)]).astype(np.int64)
+        return np.column_stack([clip, time, y, x, *coins, np.ones(batch)]).astype(np.int64)
 
     def cut(self, plan: Tensor) -> Batch:
         """The batch of a plan (B, len(PLAN)) int64 on the device; no host synchronisation, so it can be captured."""
-        clip, time, y, x, flip_y, flip_x, transpose, keep, anew = plan.unbind(1)
+        clip, time, y, x, flip_y, flip_x, transpose, anew = plan.unbind(1)
         start, height, width, length = self.table[clip].unbind(1)
         order = torch.arange(-1, self.frames, device=plan.device)
         frame, reached_backwards = to_and_fro(time[:, None] + order, length[:, None])
@@ -179,7 +173,6 @@ class Pool:
             gather(self.hr, frame[:, 1:], colours, 3, SCALE).float() / 255,
             gather(self.lr, frame, colours, 3, 1).float() / 255,
             flow * (1 - 2 * flipped)[:, None, :, None, None],
-            keep.float(),
             anew.float(),
         )
 

@@ -64,8 +64,6 @@ class Muon:
     on: Literal["none", "body", "all"] = "none"
     """The residual blocks' convolutions, or all of the network's but RAFT's."""
     rate: float = 1.0
-    momentum: float = 0.95
-    rows: bool = False
     decay: float = 0.0
 
 

@@ -32,7 +32,6 @@ class Unroll:
         self,
         lr: Tensor,
         flow: Tensor,
-        keep: Tensor | None = None,
         state: Any = None,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor, Any]:
         """Lr (B, T, 3, h, w) in [0, 1], flow (B, T, 2, h, w) -> frames (B, T, 3, 4h, 4w), flow used, last state.
@@ -41,9 +40,8 @@ class Unroll:
         """
         if self.joint_updates is not None:
             flow = self.joint_flow(lr, self.joint_updates)
-        keep = lr.new_ones(len(lr)) if keep is None else keep
         with self._autocast(lr.device):
-            steps = list(self._steps(state, lr, flow, keep))
+            steps = list(self._steps(state, lr, flow))
         return torch.stack([made.hr for made, _ in steps], 1), torch.stack([used for _, used in steps], 1), steps[-1][0]
 
     def _steps(
@@ -51,14 +49,13 @@ class Unroll:
         state: Any,  # noqa: ANN401
         lr: Tensor,
         flow: Tensor,
-        keep: Tensor,
     ) -> Iterator[tuple[Any, Tensor]]:
         """The states after the frames, and the flow that each step used."""
         first = 0 if state is None else 1
         state = self.net.empty_state(lr[:, 0]) if state is None else state
         for t in range(first, lr.shape[1]):
             used = self.net.refined(lr[:, t], lr[:, t - 1], flow[:, t]) if t else flow[:, 0]
-            state = self.advance(lr[:, t], state, Motion(used, lr[:, t - 1], keep) if t else None)
+            state = self.advance(lr[:, t], state, Motion(used, lr[:, t - 1]) if t else None)
             yield state, used
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:

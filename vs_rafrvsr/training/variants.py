@@ -30,18 +30,10 @@ class Variant:
     blocks: int = 10
     previous: Literal["output", "none"] = "output"
     """The previous HR output, warped, or left out."""
-    previous_dropout: float = 0.0
-    """Share of training clips in which the previous output is blanked, so that the hidden path must carry."""
     previous_lr: bool = False
     """Also the previous LR frame, warped: where it differs from the current one, alignment failed."""
-    phase: bool = False
-    """Also the flow's fractional part: how the bilinear fetch blurred what was warped."""
-    fetch: Literal["bilinear", "nearest"] = "bilinear"
-    """How the hidden features are warped."""
     hidden: Literal["body", "conv"] = "body"
     """What is handed on: the body's output, or a convolution of it with ReLU (RRN, Isobe et al. 2020)."""
-    tail: int = 0
-    """Convolutions with ReLU before the tail's last one."""
     refine: int = 0
     """Channels of the flow refinement at LR size; 0 for none."""
     matcher: Literal["raft", "fnet"] = "raft"
@@ -50,7 +42,7 @@ class Variant:
 
 def is_plain(variant: Variant) -> bool:
     """Whether a network is `models.RAFRVSR` itself, of any size."""
-    return replace(variant, channels=64, blocks=10, previous_dropout=0.0) == Variant()
+    return replace(variant, channels=64, blocks=10) == Variant()
 
 
 class Motion(NamedTuple):
@@ -60,8 +52,6 @@ class Motion(NamedTuple):
     """(B, 2, h, w) in LR pixels."""
     lr: Tensor
     """(B, 3, h, w), the previous LR frame."""
-    keep: Tensor
-    """(B,), 0 where the previous output is to be blanked."""
 
 
 class Refine(nn.Module):
@@ -81,16 +71,6 @@ class Refine(nn.Module):
         x = F.relu(self.b(F.relu(self.a(seen))))
         correction: Tensor = self.c(x)
         return flow + correction.float()
-
-
-class Tail(nn.Sequential):
-    """`depth` convolutions with ReLU, then the one to 48 channels."""
-
-    def __init__(self, channels: int, depth: int) -> None:
-        layers: list[nn.Module] = []
-        for _ in range(depth):
-            layers += [nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()]
-        super().__init__(*layers, nn.Conv2d(channels, 3 * SCALE**2, 3, padding=1))
 
 
 class Net(Protocol):
@@ -138,10 +118,7 @@ class VariantNet(RAFRVSR):
         )
         self.variant = variant
         inputs = 3 + 3 * SCALE**2 * (variant.previous != "none") + variant.channels
-        inputs += 3 * variant.previous_lr + 2 * variant.phase
-        self.sr = SRNet(inputs, variant.channels, variant.blocks)
-        if variant.tail:
-            self.sr.tail = Tail(variant.channels, variant.tail)  # type: ignore[assignment]
+        self.sr = SRNet(inputs + 3 * variant.previous_lr, variant.channels, variant.blocks)
         self.hidden = nn.Conv2d(variant.channels, variant.channels, 3, padding=1) if variant.hidden == "conv" else None
         self.refine = Refine(variant.refine) if variant.refine else None
         if variant.matcher == "fnet":
@@ -171,21 +148,12 @@ class VariantNet(RAFRVSR):
         variant, dtype = self.variant, state.hidden.dtype
         with torch.autocast(lr.device.type, enabled=False):  # bf16 would round the picture to 256 steps
             base = self.base(lr)
-        batch, _, height, width = lr.shape
         inputs = [lr.to(dtype)]
         if variant.previous != "none":
             inputs.append(self._previous(state.hr, motion).to(dtype))
-        if motion is None:
-            inputs.append(state.hidden)
-        elif variant.fetch == "nearest":
-            inputs.append(warp(state.hidden, _to_nearest(motion.flow)))
-        else:
-            inputs.append(warp(state.hidden, motion.flow))
+        inputs.append(state.hidden if motion is None else warp(state.hidden, motion.flow))
         if variant.previous_lr:
             inputs.append((lr if motion is None else warp(motion.lr, motion.flow)).to(dtype))
-        if variant.phase:
-            blank = lr.new_zeros(batch, 2, height, width, dtype=dtype)
-            inputs.append(blank if motion is None else (motion.flow - motion.flow.round()).to(dtype))
         residual, hidden = self.sr(torch.cat(inputs, 1).contiguous(memory_format=torch.channels_last))
         if self.hidden is not None:
             hidden = F.relu(self.hidden(hidden))
@@ -194,7 +162,7 @@ class VariantNet(RAFRVSR):
     def _previous(self, hr: Tensor, motion: Motion | None) -> Tensor:
         if motion is None:
             return space_to_depth(torch.zeros_like(hr))
-        return space_to_depth(warp(hr, upsample_flow(motion.flow)) * motion.keep[:, None, None, None])
+        return space_to_depth(warp(hr, upsample_flow(motion.flow)))
 
 
 class TrainedFRVSR(FRVSR):
@@ -221,11 +189,6 @@ class TrainedFRVSR(FRVSR):
         return frvsr.State(base + depth_to_space(residual.float()))
 
 
-def _to_nearest(flow: Tensor) -> Tensor:
-    """Flow to whole pixels, so that a bilinear fetch takes one pixel unchanged; gradients pass as if unrounded."""
-    return flow + (flow.round() - flow).detach()
-
-
 @torch.no_grad()
 def initialise(net: VariantNet | TrainedFRVSR) -> None:
     """He initialisation of the body; a block's second convolution and the tail at a tenth, as RRN (Isobe et al. 2020).
@@ -240,8 +203,7 @@ def initialise(net: VariantNet | TrainedFRVSR) -> None:
             nn.init.kaiming_normal_(parameter)
             if ".b." in name:
                 parameter.mul_(0.1)
-    *_, last = (layer for layer in net.sr.tail.modules() if isinstance(layer, nn.Conv2d))
-    for parameter in last.parameters():
+    for parameter in net.sr.tail.parameters():
         parameter.mul_(0.1)
     for fnet in (module for module in net.children() if isinstance(module, frvsr.FNet)):
         for parameter in fnet.parameters():
