@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import psutil
 # A lossless, fast encoder: frames can be compared bit for bit.
 FFV1 = ("-c:v", "ffv1")
 X264 = ("-c:v", "libx264", "-preset", "ultrafast")
-HEED = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job's children ignore SIGINT otherwise
 
 
 def script(folder: Path, body: str, name: str = "script.vpy") -> Path:
@@ -25,6 +23,12 @@ def script(folder: Path, body: str, name: str = "script.vpy") -> Path:
     path = folder / name
     path.write_text(f"import vapoursynth as vs\nfrom vapoursynth import core\n{body}\n")
     return path
+
+
+def heed() -> None:
+    """In a child, before it runs: a background job's children ignore SIGINT otherwise, those under nohup SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def left_over(folder: Path) -> list[str]:

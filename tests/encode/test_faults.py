@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, HEED, X264, left_over, programs_of, script
+from tests.encode.media import FFV1, X264, heed, left_over, programs_of, script
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.errors import EncodeError
@@ -171,7 +171,7 @@ def test_progress_rises_to_the_end(tmp_path: Path) -> None:
 def test_a_signal_ends_both_programs_and_leaves_no_file(sent: signal.Signals, tmp_path: Path) -> None:
     path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--", *X264]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=HEED)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, preexec_fn=heed)
     children = programs_of(process)
     time.sleep(0.3)
     os.kill(process.pid, sent)

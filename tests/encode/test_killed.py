@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, HEED, left_over, programs_of, script
+from tests.encode.media import FFV1, heed, left_over, programs_of, script
 from vs_rafrvsr.encode import Progress, encode
 from vs_rafrvsr.encode.process import find_vspipe
 from vs_rafrvsr.errors import EncodeError
@@ -30,7 +30,7 @@ def no_children() -> Iterator[None]:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_vspipe_heeds_signals_at_once(sent: signal.Signals, tmp_path: Path) -> None:
     command = [find_vspipe(), str(script(tmp_path, LONG)), "-"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=HEED) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed) as process:
         assert process.stdout is not None
         process.stdout.read(100_000)  # some frames
         process.send_signal(sent)

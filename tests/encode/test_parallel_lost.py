@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.encode.media import FFV1, HEED, pixels, script
+from tests.encode.media import FFV1, heed, pixels, script
 from tests.encode.test_parallel import MEMORY, PLAIN, SLOW, expected, start_ray
 from vs_rafrvsr.encode import Progress
 from vs_rafrvsr.encode.parallel import encode_split
@@ -89,7 +89,7 @@ def test_a_signal_says_what_is_kept(sent: signal.Signals, tmp_path: Path) -> Non
     path, out = script(tmp_path, SLOW), tmp_path / "out.mkv"
     command = [sys.executable, "-m", "vs_rafrvsr", "encode", str(path), str(out), "--workers", "1", "--", *FFV1]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=HEED
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heed
     )
     pieces = tmp_path / "out.mkv.pieces"
     wait_for(lambda: list(pieces.glob("0*.json")))

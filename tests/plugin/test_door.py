@@ -129,6 +129,7 @@ def test_ctrl_c_while_a_filter_is_made_ends_the_script(interrupt: str) -> None:
     code = f"""
 import signal, sys
 import vapoursynth as vs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 {interrupt}
 clip = vs.core.std.BlankClip(width=32, height=32, length=1)
 vs.core.rafrvsr.Upscale(clip, device="cpu")
