@@ -19,10 +19,10 @@ CPU = torch.device("cpu")
 
 def spoil(trainer: Trainer, steps: set[int]) -> Trainer:
     """The trainer, whose losses at these steps will be no numbers."""
-    fine = trainer.by_frame.clone()
+    fine = dict(trainer.weights)
 
     def step() -> None:
-        trainer.by_frame.copy_(fine * torch.nan if trainer.step in steps else fine)
+        trainer.weights = dict.fromkeys(fine, math.nan) if trainer.step in steps else fine
         trainer._body()
 
     trainer._advance = step
@@ -31,7 +31,7 @@ def spoil(trainer: Trainer, steps: set[int]) -> Trainer:
 
 def test_a_run_whose_gradients_are_never_finite_stops_and_says_so(prepared: Prepared, tmp_path: Path) -> None:
     trainer = Trainer(tiny(steps=20, report_every=10), prepared, CPU, tmp_path)
-    trainer.by_frame *= torch.nan
+    trainer.weights = dict.fromkeys(trainer.weights, math.nan)
     with pytest.raises(DivergedError, match="10 of 10 steps before step 10 had no finite gradient"):
         losses_of(trainer)
 
@@ -41,7 +41,7 @@ def test_it_stops_too_where_reports_are_a_few_steps_apart(
     report_every: int, prepared: Prepared, tmp_path: Path
 ) -> None:
     trainer = Trainer(tiny(steps=20, report_every=report_every), prepared, CPU, tmp_path)
-    trainer.by_frame *= torch.nan
+    trainer.weights = dict.fromkeys(trainer.weights, math.nan)
     with pytest.raises(DivergedError):
         losses_of(trainer)
     assert trainer.step <= 8

@@ -133,8 +133,8 @@ def test_a_checkpoint_of_another_recipe_is_refused(prepared: Prepared, tmp_path:
     first = Trainer(tiny(steps=4), prepared, CPU, tmp_path)
     first.save()
     Trainer(tiny(steps=4, checkpoint_every=2), prepared, CPU, tmp_path).resume()
-    other = Trainer(tiny(steps=4, frames=4, muon={"decay": 0.1}), prepared, CPU, tmp_path)
-    with pytest.raises(checkpoint.CheckpointError, match=r"other values of frames, muon\.decay: resume with the same"):
+    other = Trainer(tiny(steps=4, frames=4, muon={"rate": 2.0}), prepared, CPU, tmp_path)
+    with pytest.raises(checkpoint.CheckpointError, match=r"other values of frames, muon\.rate: resume with the same"):
         other.resume()
 
 
@@ -213,7 +213,7 @@ def test_the_loss_falls(prepared: Prepared, tmp_path: Path) -> None:
         {"model": {"refine": 4, "previous_lr": True}},
         {
             "model": {"previous": "none", "hidden": "conv"},
-            "muon": {"on": "all", "rate": 2.0, "decay": 0.1},
+            "muon": {"on": "all", "rate": 2.0},
         },
         {"data": {"degradation": "bd"}},
         {

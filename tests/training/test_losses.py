@@ -87,11 +87,6 @@ def test_the_original_flow_loss_judges_the_output_and_frvsr_s_the_lr_frame() -> 
     assert losses.flow_lr(clip).tolist() == [0, 0]
 
 
-def test_later_frames_weigh_more_and_the_mean_stays() -> None:
-    assert losses.frame_weights(3, 0).tolist() == [1, 1, 1]
-    assert losses.frame_weights(3, 2).tolist() == pytest.approx([0.5, 1, 1.5])
-
-
 def checkerboard(side: int) -> Tensor:
     """(1, 1, 3, side, side) of 1 and -1 in turn, of which eight ninths are detail: nine pixels have a ninth as mean."""
     return (1 - 2 * (torch.arange(side)[:, None] + torch.arange(side)).remainder(2)).float().expand(1, 1, 3, -1, -1)
@@ -155,13 +150,13 @@ def test_spectrum_and_lattice_do_not_see_brightness_and_have_gradients_without_d
         assert output.grad.isfinite().all()
 
 
-def test_total_weighs_terms_and_frames() -> None:
+def test_total_weighs_terms_and_takes_the_mean_of_frames() -> None:
     output = torch.zeros(1, 2, 3, 4, 4)
     output[0, 1] = 1
     terms = {"mse": losses.mse, "total_variation": losses.total_variation}
-    parts = losses.total(clip_of(output), terms, {"mse": 2, "total_variation": 1}, torch.tensor([0.5, 1.5]))
-    assert parts["mse"].item() == pytest.approx(0.75)
-    assert parts["loss"].item() == pytest.approx(1.5, abs=1e-5)
+    parts = losses.total(clip_of(output), terms, {"mse": 2, "total_variation": 1})
+    assert parts["mse"].item() == pytest.approx(0.5)
+    assert parts["loss"].item() == pytest.approx(1, abs=1e-5)
 
 
 def test_perceptual_compares_the_layers_asked_for(tmp_path: Path) -> None:

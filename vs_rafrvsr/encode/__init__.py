@@ -113,9 +113,12 @@ def _rehearse(clip: Clip, options: Sequence[str], out: Path, mux: Mux | None) ->
     frames = min(2, clip.frames)
     with tempfile.TemporaryDirectory(prefix="rafrvsr-") as folder:
         blank = Path(folder) / f"blank{out.suffix}"
-        check_written(render_blank(clip, options, blank, frames), frames)
-        if mux is not None:
-            rehearse(blank, out, mux, clip.frames)
+        try:
+            check_written(render_blank(clip, options, blank, frames), frames)
+            if mux is not None:
+                rehearse(blank, out, mux, clip.frames)
+        except EncodeError as error:
+            raise EncodeError(f"encoding would fail, tried with a blank first and last frame: {error}") from error
 
 
 @contextmanager
@@ -126,7 +129,10 @@ def _keeping(path: Path) -> Iterator[None]:
     except EncodeError as error:
         kept = path.with_stem(f"{path.stem.removesuffix('.part')}.encoded")
         path.replace(kept)
-        raise EncodeError(f"{error}\nAll frames are encoded, at a constant rate, and kept in {kept}") from error
+        raise EncodeError(
+            f"{error}\nAll frames are encoded, at a constant rate, and kept in {kept}; make room if there was none, or "
+            "choose another container, such as .mkv"
+        ) from error
 
 
 def _check_frames(frames: range | None, source: Path | None) -> None:

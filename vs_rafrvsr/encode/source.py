@@ -77,7 +77,7 @@ def warn_of_length(clip: Clip, source: Path | None) -> None:
     if theirs is not None and abs(ours - theirs) > MOST_APART:
         log.warning(
             "the script's clip lasts %.1f s, the video of %s %.1f s: what the script cuts, adds or plays at another "
-            "speed, the sound and subtitles copied from there do not follow",
+            "speed, the sound and subtitles copied from there do not follow; cut the source first (ffmpeg -ss … -t …)",
             ours, source, theirs,
         )  # fmt: skip
 

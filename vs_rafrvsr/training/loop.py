@@ -68,7 +68,6 @@ class Trainer:
         self.rng = np.random.default_rng(recipe.seed)
         self.optimiser = self._optimiser()
         self.weights, self.terms = self._losses()
-        self.by_frame = losses.frame_weights(recipe.frames, recipe.losses.ramp).to(device)
         self.step = 0
         self.seconds = 0.0
         rows = self.share.stop - self.share.start
@@ -141,7 +140,7 @@ class Trainer:
             for name, p in self.net.named_parameters()
             if prefix is not None and name.startswith(prefix) and not name.startswith(FLOW_PARTS) and p.dim() == 4
         ]
-        return Muon(weights, plan.rate, plan.decay)
+        return Muon(weights, plan.rate)
 
     def _body(self) -> None:
         """Everything of a step that runs on the device."""
@@ -150,7 +149,7 @@ class Trainer:
         state = self.state._make(torch.where(went_on, part.float(), 0) for part in self.state)
         frames, flow, last = self.unroll(batch.lr, batch.flow, state)
         lr, known = (given[:, 1:] for given in (batch.lr, batch.flow))
-        parts = losses.total(losses.Clip(frames, batch.hr, lr, flow, known), self.terms, self.weights, self.by_frame)
+        parts = losses.total(losses.Clip(frames, batch.hr, lr, flow, known), self.terms, self.weights)
         self.optimiser.backward(parts["loss"])
         self.team.mean(self.optimiser.gradient)
         self.optimiser.step(self.rate)

@@ -234,14 +234,8 @@ TERMS: dict[str, Term] = {
 }
 
 
-def frame_weights(frames: int, ramp: float) -> Tensor:
-    """Weights (T,) of mean 1 that rise linearly: the last frame counts 1 + ramp times the first."""
-    weights = 1 + ramp * torch.linspace(0, 1, frames)
-    return weights / weights.mean()
-
-
-def total(clip: Clip, terms: Mapping[str, Term], weights: Mapping[str, float], by_frame: Tensor) -> dict[str, Tensor]:
-    """Each term's mean over the clip's frames, weighted by_frame (T,), and as `loss` the weighted sum of terms."""
-    parts = {name: (term(clip) * by_frame).mean() for name, term in terms.items()}
+def total(clip: Clip, terms: Mapping[str, Term], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """Each term's mean over the clip's frames, and as `loss` the weighted sum of terms."""
+    parts = {name: term(clip).mean() for name, term in terms.items()}
     loss = sum((weights[name] * part for name, part in parts.items()), torch.zeros((), device=clip.output.device))
     return {"loss": loss, **parts}

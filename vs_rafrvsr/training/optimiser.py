@@ -34,8 +34,6 @@ class Muon(NamedTuple):
     """Convolution weights (O, I, k, k), taken as O x I*k*k matrices."""
     rate: float = 1.0
     """Their learning rate over their group's."""
-    decay: float = 0.0
-    """Decoupled weight decay, times the learning rate."""
 
 
 class Block(NamedTuple):
@@ -116,8 +114,6 @@ class Optimiser:
         self.count += kept
         self.skipped += 1 - kept
         update = torch.cat([*(self._muon(block, gradient, kept) for block in self.blocks), self._adam(gradient, kept)])
-        if self.muon.decay:
-            update[: self.split] += self.muon.decay * self.weights[: self.split]
         # 0/0 before the first good step is the only way to a NaN here, and kept is 0 then.
         self.weights -= torch.where(fine, rate * self.rates * update, self.nothing)
         self.average += kept * (1 - self.decay) * (self.weights - self.average)

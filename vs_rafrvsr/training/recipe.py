@@ -64,7 +64,6 @@ class Muon:
     on: Literal["none", "body", "all"] = "none"
     """The residual blocks' convolutions, or all of the network's but RAFT's."""
     rate: float = 1.0
-    decay: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +85,6 @@ class Losses:
     """Its layers whose outputs are compared."""
     features: str = ""
     """Its weights, a safetensors or .pth file in torchvision's names; torchvision's own if empty."""
-    ramp: float = 0.0
-    """Frame t of T weighs 1 + ramp * t / (T - 1), the weights scaled to mean 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
